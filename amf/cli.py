@@ -1,0 +1,43 @@
+"""`amf COMMAND …`: the command line of both halves.
+
+Each command is a module of amf.commands; only the one asked for is imported, so `amf predict`
+does not pay for pandas or scikit-learn.
+"""
+
+import argparse
+import importlib
+import sys
+
+from amf.errors import AmfError
+
+COMMANDS: dict[str, str] = {}  # command = module of amf.commands -> one line of help
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; a user's error is one sentence on stderr and its exit code.
+
+    Returns
+    -------
+    0 done; 2 a wrong input or argument; 3 an unusable bundle (see amf.errors).
+    """
+    parser = argparse.ArgumentParser(prog="amf", description="Atypical mitotic figures, offline and online.")
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help=_summary())
+    arguments = sys.argv[1:] if argv is None else argv
+    command = parser.parse_args(arguments[:1]).command
+
+    module = importlib.import_module(f"amf.commands.{command}")
+    command_parser = argparse.ArgumentParser(prog=f"amf {command}", description=COMMANDS[command])
+    module.add_arguments(command_parser)
+    try:
+        return int(module.run(command_parser.parse_args(arguments[1:])))
+    except AmfError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+
+
+def _summary() -> str:
+    return "; ".join(f"{name}: {summary}" for name, summary in COMMANDS.items())
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,39 @@
+"""The errors a user can cause. Each knows the exit code that reports it.
+
+Every message is one sentence that names the file, what was found and what was expected:
+the platform shows the last line of stderr, and nothing else, as the reason a job failed.
+"""
+
+
+class AmfError(Exception):
+    """Base of all errors whose cause lies outside this code; `exit_code` is what the process returns."""
+
+    exit_code = 1
+
+    def __str__(self) -> str:
+        """The message on a single line: a file name may hold a newline, the platform shows one line only."""
+        return " ".join(super().__str__().split())
+
+
+class JobError(AmfError):
+    """The input folder is not a valid job, or its output cannot be written."""
+
+    exit_code = 2
+
+
+class BundleError(AmfError):
+    """The bundle in the model folder is missing, damaged or of another format."""
+
+    exit_code = 3
+
+
+class DataError(AmfError):
+    """A training or evaluation data set (table, patch, split, prediction file) is not what it should be."""
+
+    exit_code = 2
+
+
+class RecipeError(AmfError):
+    """A recipe holds an unknown key or a value out of range."""
+
+    exit_code = 2

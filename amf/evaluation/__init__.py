@@ -1,0 +1,1 @@
+"""The organisers' numbers, intervals for them, and a report to look at."""

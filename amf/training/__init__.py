@@ -1,0 +1,1 @@
+"""The offline half: everything that needs labels. The online half never imports it."""
