@@ -1,0 +1,73 @@
+"""Patch → network input: the only place that crops, resizes and normalises. Training uses it too."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+PATCH_PX = 128
+"""Side of a published patch, px, at about 0.25 µm/px."""
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """How a patch becomes the input of one network; a bundle stores it beside the weights.
+
+    Attributes
+    ----------
+    field_of_view_px : side of the centre crop, px of the patch.
+    input_px : side of the network's input, px; the crop is resized to it.
+    interpolation : "bilinear" or "bicubic", antialiased when it shrinks.
+    mean, std : per channel (R, G, B), of intensities in [0, 1].
+    """
+
+    field_of_view_px: int
+    input_px: int
+    interpolation: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.field_of_view_px <= PATCH_PX:
+            raise ValueError(f"field_of_view_px is {self.field_of_view_px}, expected 1 to {PATCH_PX}")
+        if not 1 <= self.input_px <= 1024:
+            raise ValueError(f"input_px is {self.input_px}, expected 1 to 1024")
+        if self.interpolation not in ("bilinear", "bicubic"):
+            raise ValueError(f"interpolation is {self.interpolation!r}, expected 'bilinear' or 'bicubic'")
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise ValueError(f"mean {self.mean} and std {self.std}: expected three values each, std above 0")
+
+
+def to_input(patches: Tensor, spec: ImageSpec) -> Tensor:
+    """Crop, resize and normalise a batch.
+
+    Parameters
+    ----------
+    patches : (N, H, W, 3) uint8 RGB, H and W at least `spec.field_of_view_px`.
+
+    Returns
+    -------
+    (N, 3, input_px, input_px) float32, on the device of `patches`.
+    """
+    side = spec.field_of_view_px
+    top, left = (patches.shape[1] - side) // 2, (patches.shape[2] - side) // 2
+    crops = patches[:, top : top + side, left : left + side]  # (N, side, side, 3)
+    x = crops.permute(0, 3, 1, 2).float().div_(255)  # (N, 3, side, side)
+    return normalise(resize(x, spec), spec)  # (N, 3, input_px, input_px)
+
+
+def resize(x: Tensor, spec: ImageSpec) -> Tensor:
+    """Resize (N, 3, H, W) intensities in [0, 1] to the spec's input size; bicubic overshoot is cut off."""
+    if x.shape[-2:] == (spec.input_px, spec.input_px):
+        return x
+    size = (spec.input_px, spec.input_px)
+    x = functional.interpolate(x, size, mode=spec.interpolation, antialias=True, align_corners=False)
+    return x.clamp_(0, 1)  # (N, 3, input_px, input_px)
+
+
+def normalise(x: Tensor, spec: ImageSpec) -> Tensor:
+    """Subtract the mean and divide by the standard deviation of each channel of (N, 3, H, W)."""
+    mean = torch.tensor(spec.mean, dtype=x.dtype, device=x.device).view(1, 3, 1, 1)
+    std = torch.tensor(spec.std, dtype=x.dtype, device=x.device).view(1, 3, 1, 1)
+    return (x - mean) / std

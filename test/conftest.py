@@ -1,0 +1,123 @@
+"""What several test modules share: real patches where they are at hand, small bundles, job folders."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from amf import bundle
+from amf.backbones import BACKBONES
+from amf.classifier import Classifier, HeadSpec
+from amf.job import SOCKET
+from amf.preprocess import ImageSpec
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The published data sets, in `shared/data` beside the checkout (or $AMF_SHARED/data)."""
+    folder = Path(os.environ.get("AMF_SHARED", ROOT.parent / "shared")) / "data"
+    if not folder.is_dir():
+        pytest.skip(f"the published data sets are not at {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def patches(shared_data: Path) -> Path:
+    """The published patches as PNG files, unpacked once into build/patches (or taken from $AMF_PATCHES)."""
+    if "AMF_PATCHES" in os.environ:
+        return Path(os.environ["AMF_PATCHES"])
+    folder = ROOT / "build" / "patches"
+    subprocess.run([sys.executable, shared_data / "unpack.py", folder], check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture
+def pages() -> NDArray[np.uint8]:
+    """(5, 128, 128, 3) uint8 noise: pages that differ from each other."""
+    return np.random.default_rng(0).integers(0, 256, (5, 128, 128, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def make_bundle(tmp_path: Path) -> Callable[..., Path]:
+    """Write a bundle of small random members and return its folder."""
+
+    def make(
+        name: str = "bundle",
+        backbone: str = "compact",
+        arguments: dict[str, object] | None = None,
+        image: ImageSpec | None = None,
+        members: int = 1,
+        views: int = 1,
+        dtype: str = "float32",
+        temperature: float = 1.0,
+        threshold: float = 0.5,
+    ) -> Path:
+        if arguments is None:
+            arguments = {"widths": [8, 16], "blocks": 1}
+        written = []
+        for seed in range(members):
+            torch.manual_seed(seed)
+            head = HeadSpec(hidden=8)
+            model = Classifier(backbone, arguments, head)
+            spec = bundle.MemberSpec(
+                backbone,
+                arguments,
+                head,
+                image or BACKBONES[backbone].image,
+                views,
+                "a.safetensors",
+                "",
+                dtype,
+            )
+            written.append((spec, model.state_dict()))
+        bundle.write(
+            tmp_path / name,
+            written,
+            name=name,
+            temperature=temperature,
+            threshold=threshold,
+            fitted_on="nothing: random weights",
+            provenance={},
+        )
+        return tmp_path / name
+
+    return make
+
+
+@pytest.fixture
+def make_job(tmp_path: Path) -> Callable[..., Path]:
+    """Write a job folder around the pages of a stack and return it."""
+
+    def make(pages: NDArray[np.uint8], name: str = "0f1e2d.tif") -> Path:
+        folder = tmp_path / "input"
+        write_job(folder, name)
+        save_tiff(folder / "images" / SOCKET / name, pages)
+        return folder
+
+    return make
+
+
+def write_job(folder: Path, name: str) -> Path:
+    """Write inputs.json and the socket's empty folder, which is returned."""
+    socket = {"slug": SOCKET, "kind": "Image", "relative_path": f"images/{SOCKET}"}
+    stack_folder = folder / "images" / SOCKET
+    stack_folder.mkdir(parents=True)
+    (folder / "inputs.json").write_text(json.dumps([{"image": {"name": name}, "interface": socket}]))
+    return stack_folder
+
+
+def save_tiff(path: Path, pages: NDArray[np.uint8], **options: object) -> None:
+    """Write pages as the platform does: multi-page, Deflate."""
+    first, *rest = [Image.fromarray(page) for page in pages]
+    options = {"compression": "tiff_adobe_deflate", **options}
+    first.save(path, format="TIFF", save_all=True, append_images=rest, **options)
