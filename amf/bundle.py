@@ -176,11 +176,11 @@ def _load_member(folder: Path, spec: MemberSpec) -> Classifier:
         )
     _check_tensors(path, tensors, model, DTYPES[spec.dtype])
     model.load_state_dict(tensors, assign=True)
-    _fill_computed_buffers(model)
+    fill_computed_buffers(model)
     return model.eval().requires_grad_(False)
 
 
-def _fill_computed_buffers(model: Classifier) -> None:
+def fill_computed_buffers(model: Classifier) -> None:
     """Compute the buffers that no file holds, such as rotary frequencies, absent from the meta device."""
     for module in model.modules():
         if any(buffer.is_meta for buffer in module.buffers(recurse=False)):

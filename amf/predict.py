@@ -12,7 +12,7 @@ from torch import Tensor
 from amf.bundle import CLASSES, DTYPES, Bundle, MemberSpec
 from amf.classifier import Classifier
 from amf.errors import AmfError
-from amf.preprocess import to_input
+from amf.preprocess import ImageSpec, to_input
 
 
 class DeviceError(AmfError):
@@ -92,7 +92,7 @@ class Predictor:
         size = len(batch)
         while True:
             try:
-                parts = [_score(part, spec, model, dtype) for part in batch.split(size)]
+                parts = [score(model, part, spec.image, spec.views, dtype) for part in batch.split(size)]
                 return torch.cat(parts)  # (N,)
             except (torch.OutOfMemoryError, MemoryError):
                 if size == 1:
@@ -100,9 +100,10 @@ class Predictor:
                 size = (size + 1) // 2
 
 
-def _score(batch: Tensor, spec: MemberSpec, model: Classifier, dtype: torch.dtype) -> Tensor:
-    x = to_input(batch, spec.image).to(dtype)  # (B, 3, S, S)
-    logits = [model(view)[0].double().cpu() for view in views(x, spec.views)]
+def score(model: Classifier, batch: Tensor, image: ImageSpec, view_count: int, dtype: torch.dtype) -> Tensor:
+    """Logits of (B, 128, 128, 3) uint8 patches by one network, averaged over views: (B,) float64, on the CPU."""
+    x = to_input(batch, image).to(dtype)  # (B, 3, S, S)
+    logits = [model(view)[0].double().cpu() for view in views(x, view_count)]
     return torch.stack(logits).mean(0)  # (B,)
 
 

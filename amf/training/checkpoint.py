@@ -1,0 +1,52 @@
+"""Checkpoints that survive a kill at any moment: written aside, synced, renamed; the one before is kept."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from amf.errors import DataError
+
+CURRENT, PREVIOUS = "checkpoint.pt", "checkpoint-previous.pt"
+
+
+def save_checkpoint(run: Path, state: dict[str, Any]) -> None:
+    """Write `state` (tensors, numbers, text, lists, dicts) as the run's current checkpoint."""
+    partial = run / f"{CURRENT}.partial"
+    try:
+        with partial.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+        partial.unlink(missing_ok=True)
+        raise DataError(f"{partial} cannot be written, the last good checkpoint stays: {error}") from error
+    current = run / CURRENT
+    if current.exists():
+        current.replace(run / PREVIOUS)
+    partial.replace(current)
+
+
+def load_checkpoint(run: Path) -> dict[str, Any] | None:
+    """Read the newest checkpoint that is whole; None where the run has not saved one yet.
+
+    Raises
+    ------
+    DataError : there are checkpoints, but none can be read.
+    """
+    damaged = []
+    for name in (CURRENT, PREVIOUS):
+        path = run / name
+        if not path.exists():
+            continue
+        try:
+            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # a truncated file fails in many ways
+            damaged.append(path)
+            print(f"{path} is damaged ({str(error).splitlines()[0]}); trying the one before", flush=True)
+            continue
+        return state
+    if damaged:
+        raise DataError(f"{damaged[0]} is damaged and no earlier checkpoint can be read: start the run anew")
+    return None

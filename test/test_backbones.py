@@ -1,0 +1,86 @@
+"""The table of backbones: each entry builds, at full size on the meta device, with the published size."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from amf import backbones
+from amf.backbones import BACKBONES
+from amf.classifier import Classifier, HeadSpec
+
+SMALL_VIT = {"img_size": 28, "depth": 2, "embed_dim": 32, "num_heads": 2}
+
+
+# Parameters in millions and embedding sizes as the publishers state them (DESIGN.md, model cards).
+@pytest.mark.parametrize(
+    ("name", "parameters", "embedding"),
+    [
+        ("h-optimus-0", 1134.8, 1536),
+        ("h-optimus-1", 1134.8, 1536),
+        ("virchow2", 631.2, 2560),
+        ("uni2-h", 681.4, 1536),
+        ("dinov3-h-plus", 840.5, 1280),
+        ("efficientnetv2-s", 20.2, 1280),
+    ],
+)
+def test_full_size_backbones_have_their_published_size(name: str, parameters: float, embedding: int) -> None:
+    with torch.device("meta"):
+        model = backbones.build(name, {})
+    assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(parameters, abs=0.05)
+    assert model.embedding_size == embedding
+
+
+@pytest.mark.parametrize("name", sorted(BACKBONES.keys() - {"timm"}))
+def test_every_entry_states_a_hub_or_is_ours(name: str) -> None:
+    entry = BACKBONES[name]
+    assert (entry.hub is None) == (entry.licence == "ours")
+
+
+def test_cls_pooling_takes_the_class_token_and_virchow2_appends_the_mean_of_patch_tokens() -> None:
+    torch.manual_seed(0)
+    model = backbones.build("virchow2", SMALL_VIT).eval()
+    x = torch.randn(2, 3, 28, 28)
+    tokens = model.model.forward_features(x)  # (2, 1 + 4 + 4, 32)
+    assert tokens.shape == (2, 9, 32)
+    expected = torch.cat([tokens[:, 0], tokens[:, 5:].mean(1)], 1)
+    torch.testing.assert_close(model(x), expected)
+    model.pool = "cls"
+    torch.testing.assert_close(model(x), tokens[:, 0])
+
+
+def test_an_unknown_backbone_and_an_unknown_argument_are_named() -> None:
+    with pytest.raises(ValueError, match="'resnet' is unknown"):
+        backbones.build("resnet", {})
+    with pytest.raises(ValueError, match="depth"):
+        backbones.build("compact", {"depth": 3})
+    with pytest.raises(ValueError, match="pool is 'max'"):
+        backbones.build("virchow2", {**SMALL_VIT, "pool": "max"})
+
+
+def test_classifier_gives_a_logit_and_the_embedding_before_it() -> None:
+    model = Classifier("compact", {"widths": [8, 16], "blocks": 1}, HeadSpec(hidden=5)).eval()
+    logit, embedding = model(torch.randn(3, 3, 64, 64))
+    assert logit.shape == (3,)
+    assert embedding.shape == (3, 5)
+    torch.testing.assert_close(model.logit(embedding).squeeze(1), logit)
+
+
+def test_a_linear_head_embeds_by_the_backbone() -> None:
+    model = Classifier("compact", {"widths": [8, 16], "blocks": 1}, HeadSpec(hidden=0)).eval()
+    x = torch.randn(3, 3, 64, 64)
+    torch.testing.assert_close(model(x)[1], model.backbone(x))
+
+
+def test_the_compact_path_imports_nothing_heavy() -> None:
+    script = (
+        "import sys; sys.argv=['x','--help']\n"
+        "import amf.job, amf.backbones\n"
+        "amf.backbones.build('compact', {})\n"
+        "heavy = {'timm','torchvision','peft','pandas','sklearn','matplotlib','SimpleITK','accelerate',"
+        "'transformers','amf.training','amf.evaluation','scipy','huggingface_hub'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"

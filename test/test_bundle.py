@@ -1,0 +1,192 @@
+"""A bundle rebuilds its model from itself alone, or is refused by name."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from amf import bundle
+from amf.errors import BundleError
+
+MakeBundle = Callable[..., Path]
+VIT = {
+    "model_name": "vit_giant_patch14_reg4_dinov2",
+    "pool": "cls",
+    "img_size": 28,
+    "depth": 2,
+    "embed_dim": 32,
+    "num_heads": 2,
+}
+VIRCHOW = {"img_size": 28, "depth": 2, "embed_dim": 32, "num_heads": 2}
+DINOV3 = {
+    "model_name": "vit_huge_plus_patch16_dinov3",
+    "img_size": 32,
+    "depth": 2,
+    "embed_dim": 32,
+    "num_heads": 2,
+}
+
+
+def change(folder: Path, edit: Callable[[dict[str, Any]], None], resign: bool = True) -> None:
+    """Edit bundle.json; with `resign` its digest is made to fit, as a careful forger would."""
+    path = folder / bundle.FILE_NAME
+    content = json.loads(path.read_text())
+    edit(content)
+    if resign:
+        body = {k: v for k, v in content.items() if k not in ("format_version", "sha256")}
+        content["sha256"] = bundle._content_digest(body)
+    path.write_text(json.dumps(content))
+
+
+def refused(folder: Path) -> str:
+    with pytest.raises(BundleError) as caught:
+        bundle.load(folder)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "arguments"),
+    [
+        ("compact", {"widths": [8, 16], "blocks": 1}),
+        ("h-optimus-0", VIT),
+        ("virchow2", VIRCHOW),
+        ("dinov3-h-plus", DINOV3),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_what_is_written_is_what_is_loaded(
+    make_bundle: MakeBundle, backbone: str, arguments: dict[str, Any], dtype: str
+) -> None:
+    folder = make_bundle(backbone=backbone, arguments=arguments, dtype=dtype, members=2)
+    loaded = bundle.load(folder)
+    assert len(loaded.members) == 2
+    for spec, model in zip(loaded.spec.members, loaded.members, strict=True):
+        assert not model.training
+        stored = load_file(folder / spec.weights)
+        state = model.state_dict()
+        assert stored.keys() == state.keys()
+        assert all(torch.equal(stored[name], state[name]) for name in stored)
+        assert not any(t.is_meta for t in [*model.parameters(), *model.buffers()])
+
+
+def test_computed_buffers_equal_those_of_an_ordinary_construction(make_bundle: MakeBundle) -> None:
+    (model,) = bundle.load(make_bundle(backbone="dinov3-h-plus", arguments=DINOV3)).members
+    ordinary = bundle.Classifier("dinov3-h-plus", DINOV3, bundle.HeadSpec(hidden=8))
+    ordinary.load_state_dict(model.state_dict())
+    x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(model(x), ordinary.eval()(x), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda c: c.update(threshold=1.0), "threshold is 1.0"),
+        (lambda c: c.update(threshold=0), "threshold is 0"),
+        (lambda c: c.update(temperature=-1.0), "temperature is -1.0"),
+        (lambda c: c.update(temperature="1"), "temperature is '1', expected float"),
+        (lambda c: c.update(format_version=2), "format version 2, expected 1"),
+        (lambda c: c.update(classes=["atypical", "normal"]), "has classes"),
+        (lambda c: c.update(surprise=1), "unknown key 'surprise'"),
+        (lambda c: c.pop("members"), "lacks 'members'"),
+        (lambda c: c.update(members=[]), "members is empty"),
+        (lambda c: c["members"][0].pop("head"), "lacks 'head'"),
+        (lambda c: c["members"][0].update(backbone="resnet"), "backbone 'resnet' is unknown"),
+        (lambda c: c["members"][0].update(views=4), "views is 4"),
+        (lambda c: c["members"][0].update(dtype="int4"), "dtype is 'int4'"),
+        (lambda c: c["members"][0].update(weights="../x.safetensors"), "expected a plain"),
+        (lambda c: c["members"][0]["image"].update(field_of_view_px=500), "field_of_view_px is 500"),
+        (lambda c: c["members"][0]["image"].update(std=[0, 1, 1]), "std above 0"),
+        (lambda c: c["members"][0]["head"].update(hidden=16), "hidden.0.bias has shape (8,), expected (16,)"),
+        (lambda c: c["members"][0]["head"].update(hidden=0), "which the network has not"),
+        (lambda c: c["members"][0]["arguments"].update(blocks=2), "lacks backbone"),
+        (lambda c: c["members"][0]["arguments"].update(depth=2), "cannot be built"),
+    ],
+)
+def test_an_impossible_description_is_refused_by_name(
+    make_bundle: MakeBundle, edit: Callable[[dict[str, Any]], None], message: str
+) -> None:
+    folder = make_bundle()
+    change(folder, edit)
+    assert message in refused(folder)
+
+
+def test_a_hand_edited_threshold_is_refused(make_bundle: MakeBundle) -> None:
+    folder = make_bundle()
+    change(folder, lambda c: c.update(threshold=0.4), resign=False)
+    assert "was changed after it was written" in refused(folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff\xfe"])
+def test_a_description_that_is_not_an_object_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / bundle.FILE_NAME).write_bytes(content)
+    assert bundle.FILE_NAME in refused(tmp_path)
+
+
+def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
+    assert not bundle.is_bundle(tmp_path)
+    assert "cannot be read" in refused(tmp_path)
+
+
+def test_absent_weights_are_refused(make_bundle: MakeBundle) -> None:
+    folder = make_bundle()
+    (folder / "member0.safetensors").unlink()
+    assert "member0.safetensors cannot be read" in refused(folder)
+
+
+def test_a_pickle_in_place_of_the_weights_is_never_opened(make_bundle: MakeBundle, tmp_path: Path) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple[Any, tuple[Path]]:
+            return (Path.touch, (tmp_path / "sprung",))
+
+    folder = make_bundle()
+    torch.save(Trap(), folder / "member0.safetensors")
+    assert "member0.safetensors" in refused(folder)
+    assert not (tmp_path / "sprung").exists()
+
+
+def resave(folder: Path, edit: Callable[[dict[str, torch.Tensor]], None]) -> None:
+    """Change the weights and make the description fit them."""
+    path = folder / "member0.safetensors"
+    tensors = {name: tensor.clone() for name, tensor in load_file(path).items()}
+    edit(tensors)
+    save_file(tensors, path)
+    digest = bundle._file_digest(path)
+    change(folder, lambda c: c["members"][0].update(sha256=digest))
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda t: t["logit.weight"].fill_(float("nan")), "logit.weight holds values that are not finite"),
+        (lambda t: t["logit.bias"].fill_(float("inf")), "logit.bias holds values that are not finite"),
+        (lambda t: t.pop("logit.bias"), "lacks logit.bias"),
+        (lambda t: t.update(extra=torch.zeros(1)), "holds extra"),
+        (lambda t: t.update({"logit.bias": torch.zeros(2)}), "logit.bias has shape (2,), expected (1,)"),
+        (lambda t: t.update({"logit.bias": torch.zeros(1).half()}), "logit.bias is torch.float16"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused_by_tensor(
+    make_bundle: MakeBundle, edit: Callable[[dict[str, torch.Tensor]], None], message: str
+) -> None:
+    folder = make_bundle()
+    resave(folder, edit)
+    assert message in refused(folder)
+
+
+@pytest.mark.parametrize("name", [bundle.FILE_NAME, "member0.safetensors"])
+def test_any_flipped_bit_is_caught(make_bundle: MakeBundle, name: str) -> None:
+    folder = make_bundle()
+    path = folder / name
+    original = path.read_bytes()
+    for position in range(0, len(original), max(1, len(original) // 60)):
+        damaged = bytearray(original)
+        damaged[position] ^= 1 << (position % 8)
+        path.write_bytes(damaged)
+        refused(folder)
+    path.write_bytes(original)
+    bundle.load(folder)

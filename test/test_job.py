@@ -1,0 +1,217 @@
+"""One job as the platform runs it: `python inference.py` from exec to JSON, good and bad."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from amf import job
+from amf.errors import BundleError, JobError
+from amf.job import OUTPUT_NAME, SOCKET, Prediction
+
+from .conftest import ROOT, save_tiff, write_job
+
+Make = Callable[..., Path]
+Pages = NDArray[np.uint8]
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    folder = tmp_path / "output"
+    folder.mkdir()
+    return folder
+
+
+def run_inference(*flags: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, ROOT / "inference.py", *map(str, flags)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+def test_a_job_writes_one_entry_a_page_in_page_order(
+    make_job: Make, make_bundle: Make, output: Path, pages: Pages
+) -> None:
+    folder = make_job(pages)
+    predictions = job.run(folder, output, make_bundle(), "cpu")
+    written = json.loads((output / OUTPUT_NAME).read_text())
+    assert [p.name for p in output.iterdir()] == [OUTPUT_NAME]
+    assert written == [{"class": p.label, "confidence": p.confidence} for p in predictions]
+    assert len({entry["confidence"] for entry in written}) == len(pages)
+    for entry in written:
+        assert list(entry) == ["class", "confidence"]
+        assert type(entry["confidence"]) is float
+
+
+def test_confidence_is_written_as_a_real_number_even_at_the_ends(output: Path) -> None:
+    job.write_predictions(output, [Prediction("normal", 0.0), Prediction("atypical", 1.0)])
+    assert [type(e["confidence"]) for e in json.loads((output / OUTPUT_NAME).read_text())] == [float, float]
+
+
+def test_a_second_run_replaces_the_answer(
+    make_job: Make, make_bundle: Make, output: Path, pages: Pages
+) -> None:
+    (output / OUTPUT_NAME).write_text("old")
+    job.run(make_job(pages), output, make_bundle(), "cpu")
+    assert len(json.loads((output / OUTPUT_NAME).read_text())) == len(pages)
+
+
+def test_the_answer_is_byte_identical_when_repeated(
+    make_job: Make, make_bundle: Make, output: Path, pages: Pages
+) -> None:
+    folder, model = make_job(pages), make_bundle()
+    job.run(folder, output, model, "cpu")
+    first = (output / OUTPUT_NAME).read_bytes()
+    job.run(folder, output, model, "cpu")
+    assert (output / OUTPUT_NAME).read_bytes() == first
+
+
+def test_real_stack_through_the_entry_point(shared_data: Path, output: Path) -> None:
+    source = shared_data / "grand-challenge" / "input"
+    done = run_inference("--input", source, "--output", output, "--device", "cpu")
+    assert (done.returncode, done.stderr) == (0, "")
+    written = json.loads((output / OUTPUT_NAME).read_text())
+    assert len(written) == 16
+    assert all(type(e["confidence"]) is float and 0 < e["confidence"] < 1 for e in written)
+
+
+Damage = Callable[[Path, Pages], object]
+
+
+def stack_folder(folder: Path) -> Path:
+    return folder / "images" / SOCKET
+
+
+def the_stack(folder: Path) -> Path:
+    (path,) = stack_folder(folder).iterdir()
+    return path
+
+
+def sockets(folder: Path, edit: Callable[[Any], Any]) -> None:
+    file = folder / "inputs.json"
+    file.write_text(json.dumps(edit(json.loads(file.read_text()))))
+
+
+def with_slug(content: Any, slug: str) -> Any:
+    content[0]["interface"]["slug"] = slug
+    return content
+
+
+def with_path(content: Any, path: object) -> Any:
+    content[0]["interface"]["relative_path"] = path
+    return content
+
+
+BAD_JOBS: dict[str, tuple[Damage, str]] = {
+    "no inputs.json": (lambda f, p: (f / "inputs.json").unlink(), "inputs.json cannot be read"),
+    "inputs.json is a folder": (
+        lambda f, p: ((f / "inputs.json").unlink(), (f / "inputs.json").mkdir()),
+        "inputs.json cannot be read",
+    ),
+    "not JSON": (lambda f, p: (f / "inputs.json").write_text("[{"), "inputs.json is not valid JSON"),
+    "not text": (lambda f, p: (f / "inputs.json").write_bytes(b"\xff\x00"), "inputs.json is not valid JSON"),
+    "endless nesting": (
+        lambda f, p: (f / "inputs.json").write_text("[" * 10**6),
+        "inputs.json is not valid JSON",
+    ),
+    "not a list": (lambda f, p: sockets(f, lambda c: 7), "is not a list of sockets"),
+    "an object": (lambda f, p: sockets(f, lambda c: {"a": 1}), "is not a list of sockets"),
+    "no interface": (lambda f, p: sockets(f, lambda c: [{}]), "is not a list of sockets"),
+    "no sockets": (lambda f, p: sockets(f, lambda c: []), "has sockets []"),
+    "another socket": (
+        lambda f, p: sockets(f, lambda c: with_slug(c, "histopathology-roi")),
+        "histopathology-roi",
+    ),
+    "two sockets": (
+        lambda f, p: sockets(f, lambda c: c * 2),
+        "expected ['stacked-histopathology-roi-cropouts']",
+    ),
+    "a path that is no text": (lambda f, p: sockets(f, lambda c: with_path(c, 3)), "relative_path 3"),
+    "a path with NUL": (lambda f, p: sockets(f, lambda c: with_path(c, "a\0b")), "expected a path"),
+    "a path out of the job": (lambda f, p: sockets(f, lambda c: with_path(c, "../x")), "inside the job"),
+    "a path elsewhere": (lambda f, p: sockets(f, lambda c: with_path(c, "images/x")), "cannot be read"),
+    "no image": (lambda f, p: the_stack(f).unlink(), "holds nothing, expected exactly one stack"),
+    "only a text file": (lambda f, p: the_stack(f).rename(stack_folder(f) / "a.txt"), "holds 'a.txt'"),
+    "two images": (lambda f, p: save_tiff(stack_folder(f) / "b.tiff", p), "expected exactly one stack"),
+    "zero bytes": (lambda f, p: the_stack(f).write_bytes(b""), "is empty"),
+    "not an image": (lambda f, p: the_stack(f).write_bytes(b"x" * 999), "is not a TIFF"),
+    "truncated": (lambda f, p: the_stack(f).write_bytes(the_stack(f).read_bytes()[:9000]), "0f1e2d.tif"),
+    "another page size": (lambda f, p: save_tiff(the_stack(f), p[:, :64]), "128 x 64 px"),
+    "a folder named like a stack": (
+        lambda f, p: (the_stack(f).unlink(), (stack_folder(f) / "a.tif").mkdir()),
+        "a.tif",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_JOBS)
+def test_a_bad_job_is_one_sentence_and_no_output(
+    make_job: Make, make_bundle: Make, output: Path, pages: Pages, kind: str
+) -> None:
+    folder = make_job(pages)
+    damage, message = BAD_JOBS[kind]
+    damage(folder, pages)
+    with pytest.raises(JobError) as caught:
+        job.run(folder, output, make_bundle(), "cpu")
+    assert caught.value.exit_code == 2
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not list(output.iterdir())
+
+
+def test_a_bad_job_exits_2_with_its_sentence_last_on_stderr(
+    make_bundle: Make, output: Path, tmp_path: Path
+) -> None:
+    write_job(tmp_path / "input", "a.tif")
+    done = run_inference("--input", tmp_path / "input", "--output", output, "--model", make_bundle())
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [done.stderr.strip()]
+    assert "holds nothing, expected exactly one stack" in done.stderr
+    assert not list(output.iterdir())
+
+
+@pytest.mark.parametrize("where", ["missing", "a file"])
+def test_an_output_that_is_no_folder_is_refused(
+    make_job: Make, make_bundle: Make, tmp_path: Path, pages: Pages, where: str
+) -> None:
+    target = tmp_path / where
+    if where == "a file":
+        target.touch()
+    with pytest.raises(JobError, match="not a folder that can be written to"):
+        job.run(make_job(pages), target, make_bundle(), "cpu")
+
+
+def test_a_failure_while_writing_leaves_nothing_behind(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def disk_full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", disk_full)
+    with pytest.raises(JobError, match="cannot be written: No space left on device"):
+        job.write_predictions(output, [Prediction("normal", 0.5)])
+    assert not list(output.iterdir())
+
+
+def test_a_bad_bundle_exits_3_and_leaves_no_output(
+    make_job: Make, make_bundle: Make, output: Path, pages: Pages, tmp_path: Path
+) -> None:
+    folder, model = make_job(pages), make_bundle()
+    weights = model / "member0.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-8])
+    done = run_inference("--input", folder, "--output", output, "--model", model)
+    assert done.returncode == 3
+    assert done.stderr.splitlines() == [done.stderr.strip()]
+    assert "member0.safetensors" in done.stderr
+    assert not list(output.iterdir())
+    with pytest.raises(BundleError, match=r"bundle\.json cannot be read"):
+        job.run(folder, output, tmp_path / "nowhere", "cpu")
+
+
+def test_a_hidden_file_beside_the_stack_is_no_second_stack(make_job: Make, pages: Pages) -> None:
+    folder = make_job(pages)
+    (stack_folder(folder) / ".DS_Store").touch()
+    assert job.find_stack(folder).name == "0f1e2d.tif"
