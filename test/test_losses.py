@@ -149,6 +149,18 @@ def test_contrastive_loss_does_not_see_the_embeddings_length():
     )
 
 
+def test_losses_are_computed_in_float32_under_autocast():
+    generator = torch.Generator().manual_seed(3)
+    embeddings, labels = torch.randn(12, 8, generator=generator), torch.rand(12, generator=generator)
+    contrastive = SupervisedContrastiveLoss()
+    with torch.autocast("cpu", torch.bfloat16):
+        under = contrastive(embeddings, labels), adaptive_focal_loss(embeddings[:, 0], labels, 5.0)
+    plain = contrastive(embeddings, labels), adaptive_focal_loss(embeddings[:, 0], labels, 5.0)
+    assert under == plain
+    assert contrastive(embeddings.bfloat16(), labels).dtype == torch.float32
+    assert adaptive_focal_loss(embeddings[:, 0].bfloat16(), labels, 5.0).dtype == torch.float32
+
+
 @pytest.mark.parametrize("label", [0.0, 1.0])
 def test_contrastive_loss_of_one_class_is_a_zero_that_can_be_differentiated(label):
     embeddings = torch.randn(6, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()

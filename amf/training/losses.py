@@ -115,10 +115,11 @@ class SupervisedContrastiveLoss(nn.Module):
 
         Zero, still attached to the embeddings, where the batch yields no positive or no negative pair.
         """
-        unit = F.normalize(embeddings.float(), dim=1)  # (B, E), length 1
         classes = is_atypical(labels).long()
-        pairs = self.miner(unit, classes)
-        loss: Tensor = self.loss(unit, classes, pairs)
+        # similarities in bf16 are as coarse as 0.004, and the temperature makes that tenfold
+        with torch.autocast(embeddings.device.type, enabled=False):
+            unit = F.normalize(embeddings.float(), dim=1)  # (B, E), length 1
+            loss: Tensor = self.loss(unit, classes, self.miner(unit, classes))
         return loss
 
 
