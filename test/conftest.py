@@ -37,7 +37,10 @@ def patches(shared_data: Path) -> Path:
     if "AMF_PATCHES" in os.environ:
         return Path(os.environ["AMF_PATCHES"])
     folder = ROOT / "build" / "patches"
-    subprocess.run([sys.executable, shared_data / "unpack.py", folder], check=True, capture_output=True)
+    if not folder.is_dir():
+        partial = folder.with_name("patches.partial")
+        subprocess.run([sys.executable, shared_data / "unpack.py", partial], check=True, capture_output=True)
+        partial.rename(folder)
     return folder
 
 

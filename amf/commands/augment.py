@@ -1,0 +1,37 @@
+"""`amf augment`: draw every augmentation on real patches as one picture."""
+
+import argparse
+from pathlib import Path
+
+from amf.errors import DataError
+from amf.training.contact_sheet import draw_contact_sheet, read_patches
+from amf.training.geometry import View
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's flags."""
+    parser.add_argument("--patches", type=Path, required=True, metavar="DIR", help="folder with PNG patches")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE.png", help="the picture to write")
+    parser.add_argument("--count", type=int, default=10, help="patches to show, one a column (default: 10)")
+    parser.add_argument("--seed", type=int, default=0, help="of the random parameters (default: 0)")
+    parser.add_argument(
+        "--field-of-view-px", type=int, metavar="PX", help="centre of the patch to show (default: all of it)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the contact sheet; 0 when it is there."""
+    if arguments.count < 1:
+        raise DataError(f"--count is {arguments.count}, expected at least one patch")
+    patches = read_patches(arguments.patches, arguments.count)
+    side_px = patches.shape[-1]
+    field_of_view_px = arguments.field_of_view_px or side_px
+    if not 0 < field_of_view_px <= side_px:
+        raise DataError(f"--field-of-view-px is {field_of_view_px}, expected 1 to the patches' {side_px} px")
+    sheet = draw_contact_sheet(patches, View(field_of_view_px, side_px), arguments.seed)
+    try:
+        sheet.save(arguments.out, format="PNG")
+    except OSError as error:
+        raise DataError(f"{arguments.out} cannot be written: {error}") from error
+    print(f"{arguments.out}: {len(patches)} patches")
+    return 0

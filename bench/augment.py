@@ -1,0 +1,73 @@
+"""How many patches per second each augmentation set makes.
+
+    python bench/augment.py [--device cuda] [--threads N]
+
+Batches of 128-px patches become 64-px crops of the centre 80 px (the compact backbone's view) and 128-px
+images. Prints the median of several rounds after a warm-up; the sets take turns within a round, so that a
+slow moment of the machine does not fall on one of them alone.
+"""
+
+import argparse
+import statistics
+import time
+
+import torch
+
+from amf.training.augment import AUGMENTATIONS, augment
+from amf.training.draws import generator_at
+from amf.training.geometry import View
+from amf.training.mixup import MIXUPS, mix
+
+VIEWS = [View(80, 64), View(128, 128)]
+
+
+def main() -> None:
+    """Measure and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=7)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+
+    generator = generator_at(0, device=arguments.device)
+    shape = (arguments.batch, 3, 128, 128)
+    source = torch.randint(0, 256, shape, generator=generator, device=arguments.device, dtype=torch.uint8)
+    labels = torch.zeros(arguments.batch, device=arguments.device)
+    domains = torch.arange(arguments.batch, device=arguments.device) % 10
+
+    tasks = {}
+    for view in VIEWS:
+        for name, augmentation in AUGMENTATIONS.items():
+            tasks[name, view] = lambda a=augmentation, v=view: augment(a, source, generator, v)
+        plain = augment(AUGMENTATIONS["none"], source, generator, view)
+        for name, mixup in MIXUPS.items():
+            tasks[f"mixup {name}", view] = lambda p=plain, m=mixup: mix(p, labels, m, generator, domains)
+
+    seconds = {task: [] for task in tasks}
+    for round_ in range(arguments.rounds + 1):
+        for task, run in tasks.items():
+            elapsed = _time(run, arguments.device)
+            if round_ > 0:  # the first warms up
+                seconds[task].append(elapsed)
+
+    print(
+        f"torch {torch.__version__}, {arguments.device}, {arguments.threads} threads, batch {arguments.batch}"
+    )
+    print(f"{'patches/s':20s}" + "".join(f"{f'{v.field_of_view_px} -> {v.size_px} px':>16s}" for v in VIEWS))
+    for name in dict.fromkeys(name for name, _ in tasks):
+        rates = [arguments.batch / statistics.median(seconds[name, view]) for view in VIEWS]
+        print(f"{name:20s}" + "".join(f"{rate:16,.0f}" for rate in rates))
+
+
+def _time(run, device: str) -> float:
+    start = time.perf_counter()
+    run()
+    if device != "cpu":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()

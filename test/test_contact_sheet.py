@@ -1,0 +1,99 @@
+"""The contact sheet: every set is on it, and the command refuses what it cannot draw."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from amf import cli
+from amf.errors import DataError
+from amf.training.augment import AUGMENTATIONS
+from amf.training.contact_sheet import CAPTION_PX, GAP_PX, draw_contact_sheet, read_patches
+from amf.training.geometry import View
+from amf.training.mixup import MIXUPS
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Seven drawn patches in two folders."""
+    rng = np.random.default_rng(0)
+    for i in range(7):
+        path = tmp_path / ("Atypical" if i < 3 else "Normal") / f"{i}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(path)
+    return tmp_path
+
+
+def test_patches_are_spread_over_the_folders(folder):
+    patches = read_patches(folder, 3)
+    assert patches.shape == (3, 3, 32, 32)
+    assert patches.dtype == torch.uint8
+    for patch, name in zip(patches, ["Atypical/0.png", "Atypical/2.png", "Normal/4.png"], strict=True):
+        assert np.array_equal(patch.permute(1, 2, 0).numpy(), np.asarray(Image.open(folder / name)))
+    assert len(read_patches(folder, 100)) == 7
+
+
+def test_a_sheet_has_a_row_for_each_set_and_shows_the_patches_themselves_first(folder):
+    patches = read_patches(folder, 4)
+    sheet = draw_contact_sheet(patches, View(32, 32))
+    rows = len(AUGMENTATIONS) + len(MIXUPS)
+    assert sheet.size == (4 * (32 + GAP_PX) + GAP_PX, rows * (32 + GAP_PX + CAPTION_PX) + GAP_PX)
+    pixels = np.asarray(sheet)
+    top = GAP_PX + CAPTION_PX
+    for i, patch in enumerate(patches):
+        left = GAP_PX + i * (32 + GAP_PX)
+        assert np.array_equal(pixels[top : top + 32, left : left + 32], patch.permute(1, 2, 0).numpy())
+    # every cell of every row is painted
+    for row in range(rows):
+        y = row * (32 + GAP_PX + CAPTION_PX) + top
+        assert all(pixels[y : y + 32, GAP_PX + i * 36 : GAP_PX + i * 36 + 32].std() > 5 for i in range(4))
+
+
+def test_a_sheet_is_reproducible(folder):
+    patches = read_patches(folder, 4)
+    first, second, other = (draw_contact_sheet(patches, View(24, 32), seed) for seed in (1, 1, 2))
+    assert first.tobytes() == second.tobytes()
+    assert first.tobytes() != other.tobytes()
+
+
+def test_the_command_writes_a_png(folder, tmp_path, capsys):
+    out = tmp_path / "sheet.png"
+    assert cli.main(["augment", "--patches", str(folder), "--out", str(out), "--count", "3"]) == 0
+    assert Image.open(out).size[0] == 3 * 36 + GAP_PX
+    assert "3 patches" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--count", "0"], "--count is 0"),
+        (["--field-of-view-px", "33"], "--field-of-view-px is 33, expected 1 to the patches' 32 px"),
+        (["--field-of-view-px", "-1"], "--field-of-view-px is -1"),
+        (["--out", "missing/sheet.png"], "missing/sheet.png cannot be written"),
+        (["--patches", "missing"], "missing holds no PNG file"),
+    ],
+)
+def test_the_command_names_what_is_wrong(folder, tmp_path, monkeypatch, capsys, flags, message):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["augment", "--patches", str(folder), "--out", "sheet.png", *flags]
+    assert cli.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_unequal_and_unreadable_patches_are_named(folder):
+    Image.new("RGB", (32, 40)).save(folder / "Normal" / "9.png")
+    with pytest.raises(DataError, match=r"9\.png is 32 x 40 px, expected 32 x 32"):
+        read_patches(folder, 8)
+    (folder / "Normal" / "9.png").write_bytes(b"not a picture")
+    with pytest.raises(DataError, match=r"9\.png cannot be read"):
+        read_patches(folder, 8)
+
+
+def test_real_patches_fit_on_a_sheet(patches):
+    drawn = read_patches(patches, 4)
+    assert drawn.shape == (4, 3, 128, 128)
+    assert draw_contact_sheet(drawn, View(80, 128)).size[0] == 4 * 132 + GAP_PX

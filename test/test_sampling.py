@@ -1,0 +1,149 @@
+"""Weights against counts made by hand; orders as pure functions that a resumed or split run repeats."""
+
+import io
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from amf.training.sampling import EpochSampler, epoch_order, hard_mask, sampling_weights, shard
+
+
+def test_hard_are_the_top_thirty_percent_by_distance_to_the_soft_label():
+    labels = np.array([1.0, 0.0, 1 / 3, 1.0, 0.0, 1.0, 2 / 3, 0.0, 0.0, 0.0])
+    probabilities = np.array([0.9, 0.2, 1 / 3, 0.1, 0.95, 0.8, 0.7, 0.3, 0.5, 0.1])
+    assert np.flatnonzero(hard_mask(probabilities, labels)).tolist() == [3, 4, 8]
+
+
+def test_ties_go_to_the_figures_that_come_first():
+    # three difficulties over many figures: an unstable sort would shuffle within each
+    probabilities = np.random.default_rng(0).choice([0.25, 0.5, 0.75], 1000)
+    hardest_first = sorted(range(1000), key=lambda i: (-probabilities[i], i))
+    assert np.flatnonzero(hard_mask(probabilities, np.zeros(1000))).tolist() == sorted(hardest_first[:300])
+
+
+@pytest.mark.parametrize(("fraction", "count"), [(0.0, 0), (0.30, 4129), (1.0, 13764)])
+def test_the_number_of_hard_figures_is_the_rounded_fraction(fraction, count):
+    probabilities = np.random.default_rng(0).uniform(size=13764)
+    assert hard_mask(probabilities, np.zeros(13764), fraction).sum() == count
+
+
+def test_hard_mask_refuses_what_it_cannot_order():
+    with pytest.raises(ValueError, match="figure 1 is not finite"):
+        hard_mask(np.array([0.1, np.nan]), np.zeros(2))
+    with pytest.raises(ValueError, match="not both"):
+        hard_mask(np.zeros(3), np.zeros(2))
+    with pytest.raises(ValueError, match="fraction"):
+        hard_mask(np.zeros(3), np.zeros(3), fraction=30)
+
+
+def test_weights_by_hand():
+    labels = np.array([1.0, 0.5, 0.0, 0.0, 1 / 3, 0.0])  # 2 AMF, 4 NMF
+    domains = ["a", "b", "b", "b", "b", "a"]  # 2 and 4
+    hard = np.array([False, False, True, False, False, False])
+    raw = np.array([1 / 4, 1 / 8, 2 / 16, 1 / 16, 1 / 16, 1 / 8])
+    np.testing.assert_allclose(sampling_weights(labels, domains, hard), raw / raw.sum(), rtol=1e-12)
+
+
+def test_weights_against_a_naive_count():
+    rng = np.random.default_rng(2)
+    labels, domains = rng.choice([0, 1 / 3, 2 / 3, 1], 200), rng.integers(0, 10, 200)
+    hard = rng.uniform(size=200) < 0.3
+    classes = [bool(y >= 0.5) for y in labels]
+    class_sizes, domain_sizes = Counter(classes), Counter(domains.tolist())
+    raw = [
+        1 / class_sizes[c] / domain_sizes[d] * (2 if h else 1)
+        for c, d, h in zip(classes, domains.tolist(), hard, strict=True)
+    ]
+    np.testing.assert_allclose(sampling_weights(labels, domains, hard), np.array(raw) / sum(raw), rtol=1e-12)
+
+
+def test_weights_refuse_columns_of_different_length():
+    with pytest.raises(ValueError, match="3 labels, 2 domains"):
+        sampling_weights(np.zeros(3), ["a", "b"])
+    with pytest.raises(ValueError, match="0 labels"):
+        sampling_weights(np.zeros(0), [])
+
+
+def test_figures_are_drawn_in_proportion_to_their_weights():
+    weights = np.array([1.0, 2.0, 5.0, 0.0])
+    counts = np.bincount(epoch_order(weights, seed=3, epoch=0, draws=80_000), minlength=4)
+    # 4 standard deviations of a binomial count
+    expected = 80_000 * weights / 8
+    assert (np.abs(counts - expected) <= 4 * np.sqrt(expected * (1 - weights / 8))).all()
+    assert counts[3] == 0
+
+
+def test_an_order_depends_on_seed_epoch_and_weights_alone():
+    weights = np.random.default_rng(0).uniform(size=50)
+    order = epoch_order(weights, seed=1, epoch=4, draws=50)
+    np.testing.assert_array_equal(order, epoch_order(weights.copy(), seed=1, epoch=4, draws=50))
+    for other in (
+        epoch_order(weights, seed=2, epoch=4, draws=50),
+        epoch_order(weights, seed=2, epoch=3, draws=50),
+        epoch_order(weights, seed=1, epoch=5, draws=50),
+        epoch_order(weights**2, seed=1, epoch=4, draws=50),
+    ):
+        assert not np.array_equal(order, other)
+
+
+def test_sampling_leaves_the_global_generators_alone():
+    np_before, torch_before = np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
+    EpochSampler(np.ones(10), seed=0).order()
+    assert np.array_equal(np_before, np.random.get_state()[1])  # noqa: NPY002
+    assert torch.equal(torch_before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize(("draws", "world_size"), [(12, 4), (13, 4), (3, 4), (1, 4)])
+def test_ranks_share_one_global_order_evenly(draws, world_size):
+    order = epoch_order(np.ones(100), seed=0, epoch=0, draws=draws)
+    shares = [shard(order, rank, world_size) for rank in range(world_size)]
+    assert len({len(share) for share in shares}) == 1
+    interleaved = np.stack(shares, axis=1).ravel()
+    np.testing.assert_array_equal(interleaved[:draws], order)
+    np.testing.assert_array_equal(interleaved[draws:], np.resize(order, len(interleaved))[draws:])
+
+
+def test_a_samplers_length_is_what_it_yields():
+    for draws, world_size in [(10, 1), (10, 3), (2, 3)]:
+        sampler = EpochSampler(np.ones(5), seed=0, draws=draws, rank=world_size - 1, world_size=world_size)
+        assert len(list(sampler)) == len(sampler)
+
+
+def test_a_resumed_sampler_continues_as_the_uninterrupted_one():
+    first, second = np.random.default_rng(0).uniform(size=(2, 30))
+    whole = EpochSampler(first, seed=7)
+    whole.set_epoch(1)
+    whole.set_weights(second)
+
+    stored = io.BytesIO()
+    torch.save(whole.state_dict(), stored)
+    stored.seek(0)
+    resumed = EpochSampler(np.ones(30), seed=0)
+    resumed.load_state_dict(torch.load(stored, weights_only=True))
+
+    for epoch in (1, 2):
+        whole.set_epoch(epoch)
+        resumed.set_epoch(epoch)
+        assert list(resumed) == list(whole)
+
+
+def test_a_sampler_refuses_what_it_cannot_draw_from():
+    with pytest.raises(ValueError, match="weights"):
+        EpochSampler(np.array([1.0, np.nan]), seed=0)
+    with pytest.raises(ValueError, match="weights"):
+        EpochSampler(np.zeros(2), seed=0)
+    with pytest.raises(ValueError, match="rank is 2"):
+        EpochSampler(np.ones(2), seed=0, rank=2, world_size=2)
+    with pytest.raises(ValueError, match="draws is 0"):
+        EpochSampler(np.ones(2), seed=0, draws=0)
+    with pytest.raises(ValueError, match="2 figures"):
+        EpochSampler(np.ones(3), seed=0).load_state_dict(EpochSampler(np.ones(2), seed=0).state_dict())
+
+
+def test_a_data_loader_takes_the_sampler():
+    sampler = EpochSampler(np.ones(8), seed=0)
+    loaded = torch.cat(list(DataLoader(torch.arange(8), sampler=sampler, batch_size=4)))
+    assert loaded.tolist() == list(sampler)
