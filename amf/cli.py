@@ -10,7 +10,9 @@ import sys
 
 from amf.errors import AmfError
 
-COMMANDS: dict[str, str] = {}  # command = module of amf.commands -> one line of help
+COMMANDS: dict[str, str] = {  # command = module of amf.commands -> one line of help
+    "data": "published data sets to one patch table and packed patches",
+}
 
 
 def main(argv: list[str] | None = None) -> int:
