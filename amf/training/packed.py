@@ -76,12 +76,20 @@ def pack(
     DataError: names the first unusable image, its row and its fault, and how many there are.
     """
     root, path = Path(root), Path(path)
+    table = table.reset_index(drop=True)
     request = _request(table, root, skip_bad)
     if _is_current(path, request):
         try:
             return load(path)
         except DataError as damage:
             print(f"{damage} It is packed anew.")
+    missing = check_images(table, root)
+    if len(missing) and not skip_bad:  # said at once, not after decoding all the others
+        first = missing.index[0]
+        raise DataError(
+            f"{root / file_of(missing.loc[first, 'image'])} (row {first + 1} of the table): no such file; "
+            f"{len(missing)} of {len(table)} images are missing."
+        )
     with written_whole(path) as partial:
         hashes, faults = _decode(table, root, partial, workers or len(os.sched_getaffinity(0)))
         if faults and not skip_bad:
@@ -145,7 +153,7 @@ def _request(table: DataFrame, root: Path, skip_bad: bool) -> str:
         try:
             state = (root / file).stat()
             digest.update(f"\n{file} {state.st_size} {state.st_mtime_ns}".encode())
-        except FileNotFoundError:
+        except OSError:
             digest.update(f"\n{file} missing".encode())
     return digest.hexdigest()
 

@@ -105,16 +105,22 @@ def monitor_split(table: DataFrame, fraction: float = 0.05, seed: int = 0, group
             f"The monitor split holds out a fraction of {fraction}, expected above 0 and at most 0.5."
         )
     if grouped:
-        first = group_kfold(table, round(1 / fraction), seed)[0]
-        return Split(f"monitor {fraction:.0%}", first.train, first.held_out, seed, first.table_hash, True)
-    splitter = StratifiedShuffleSplit(n_splits=1, test_size=fraction, random_state=seed)
-    try:
-        _, rows = next(splitter.split(table, table["label"]))
-    except ValueError as error:
-        raise DataError(
-            f"{len(table)} figures are too few for a monitor split of {fraction:.0%}: {error}"
-        ) from None
-    return _split(f"monitor {fraction:.0%}", _mask(table, rows), seed, table_hash(table), False)
+        rows = group_kfold(table, round(1 / fraction), seed)[0].held_out
+    else:
+        splitter = StratifiedShuffleSplit(n_splits=1, test_size=fraction, random_state=seed)
+        try:
+            rows = next(splitter.split(table, table["label"]))[1]
+        except ValueError as error:
+            raise DataError(
+                f"{len(table)} figures are too few for a monitor split of {fraction:.0%}: {error}"
+            ) from None
+    split = _split(f"monitor {fraction:.0%}", _mask(table, rows), seed, table_hash(table), grouped)
+    for side in (split.train, split.held_out):
+        if table["label"].iloc[side].nunique() < 2:
+            raise DataError(
+                f"A monitor split of {fraction:.0%} of {len(table)} figures lacks a class on one side."
+            )
+    return split
 
 
 def published_amibr_split(table: DataFrame, csv: Path) -> Split:
@@ -136,7 +142,8 @@ def published_amibr_split(table: DataFrame, csv: Path) -> Split:
     amibr = table["slide"].str.startswith(("MIDOG21/", "TUPAC16/")).to_numpy()
     places = list(table[["slide", "x", "y"]].itertuples(index=False, name=None))
     train = np.array([place in listed for place in places])
-    absent = [place for figure, place in listed.items() if figure not in set(places)]
+    here = set(places)
+    absent = [place for figure, place in listed.items() if figure not in here]
     if absent:
         raise DataError(
             f"{absent[0]}: figure not in the table; {len(absent)} of {len(listed)} listed are missing."

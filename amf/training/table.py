@@ -80,28 +80,32 @@ def validate(table: DataFrame, source: str) -> DataFrame:
         return SCHEMA.validate(table, lazy=True)
     except pa.errors.SchemaErrors as errors:
         faults = errors.failure_cases
-    # Column faults have no row and explain the row faults below them.
-    fault = faults.sort_values("index", na_position="first", kind="stable").iloc[0]
-    more = f" (and {len(faults) - 1} further faults)" if len(faults) > 1 else ""
-    raise DataError(f"{source}: {_describe(fault)}{more}.")
+    # Faults of columns have no row and explain those of rows; a fault of a whole row comes last, once.
+    whole_row = faults["schema_context"] == "DataFrameSchema"
+    faults = faults[~(whole_row & faults.duplicated(["check", "index"]))]
+    order = faults.assign(of_row=faults["index"].notna(), whole_row=whole_row).sort_values(
+        ["of_row", "index", "whole_row"], kind="stable"
+    )
+    more = f" (and {len(order) - 1} further faults)" if len(order) > 1 else ""
+    raise DataError(f"{source}: {_describe(order.iloc[0])}{more}.")
 
 
 def _describe(fault: "Series") -> str:
     check, column, value = str(fault["check"]), fault["column"], fault["failure_case"]
     if check == "column_in_schema":
-        return f"unknown column {value!r}, expected {', '.join(COLUMNS)}"
+        return f"unknown column {str(value)!r}, expected {', '.join(COLUMNS)}"
     if check == "column_in_dataframe":
-        return f"column {value!r} is missing, expected {', '.join(COLUMNS)}"
+        return f"column {str(value)!r} is missing, expected {', '.join(COLUMNS)}"
     if pd.isna(fault["index"]):
-        return f"column {column!r} is {value!r}, expected {check}"
+        return f"column {column!r} is {value}, expected {check}"
     row = f"row {int(fault['index']) + 1}"
     if check == "field_uniqueness":
-        return f"{row}: {column} {value!r} appears a second time, expected unique ids"
+        return f"{row}: {column} {str(value)!r} appears a second time, expected unique ids"
     if check == "not_nullable":
         return f"{row}: {column} is empty, expected a value"
     if fault["schema_context"] == "DataFrameSchema":
         return f"{row}: expected that {check}"
-    return f"{row}: {column} is {value!r}, expected {check}"
+    return f"{row}: {column} is {str(value)!r}, expected {check}"
 
 
 def read_table(path: Path) -> DataFrame:
@@ -109,16 +113,19 @@ def read_table(path: Path) -> DataFrame:
 
     Raises
     ------
-    DataError: no such file, another suffix, or a row that `SCHEMA` refuses.
+    DataError: no such file, another suffix, an unreadable file, or a row that `SCHEMA` refuses.
     """
     path = Path(path)
     if not path.is_file():
         raise DataError(f"{path}: no such patch table; `amf data` writes one.")
-    if _suffix(path) == ".parquet":
-        table = pd.read_parquet(path)
-    else:
-        text = pd.read_csv(path, dtype=str, keep_default_na=False)
-        table = _from_text(text, str(path))
+    try:
+        if _suffix(path) == ".parquet":
+            table = pd.read_parquet(path)
+        else:
+            text = pd.read_csv(path, dtype=str, keep_default_na=False).fillna("")
+            table = _from_text(text, str(path))
+    except (ValueError, OSError) as error:  # of which the CSV and Parquet readers' own errors are kinds
+        raise DataError(f"{path}: not a readable table: {error}.") from None
     return validate(table, str(path))
 
 

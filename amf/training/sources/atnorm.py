@@ -40,15 +40,17 @@ class _ClassFolders(Source):
     def read(self, root: Path, skip_bad: bool = False) -> Reading:
         """See Source.read."""
         records = self._records(root)
-        unseen = dict[str, tuple[str, dict[str, str]]]()
+        spare = []
         if self.votes is not None:
-            unseen = {
-                row["Filename"]: (place, row) for place, row in read_records(root / self.votes, ["Filename"])
-            }
-        for _, record in records:
-            record |= unseen.pop(record["name"], ("", {}))[1]
+            without_votes = {record["name"]: record for _, record in records}
+            for place, row in read_records(root / self.votes, ["Filename"]):
+                record = without_votes.pop(row["Filename"], None)
+                if record is None:
+                    spare.append((place, row))
+                else:
+                    record |= row
         # Votes without a patch go the same way as every other row that is no figure.
-        reading = collect([*records, *unseen.values()], self._figure, skip_bad)
+        reading = collect([*records, *spare], self._figure, skip_bad)
         blocks = reading.table["slide"].nunique()
         note = (
             f"{self.dataset}: slides are unpublished; {blocks} runs of {BLOCK} file numbers stand in for them"
@@ -72,7 +74,7 @@ class _ClassFolders(Source):
 
     def _figure(self, row: Mapping[str, str]) -> Figure:
         if "name" not in row:
-            raise DataError(f"there is no patch {row['Filename']!r} in {self.patches}")
+            raise DataError(f"{row['Filename']!r} is not in {self.patches}, or has votes for the second time")
         name, label = row["name"], label_of(row["class"])
         if self.votes is not None and "Filename" not in row:
             raise DataError(f"there are no votes on {name!r} in {self.votes}")

@@ -24,6 +24,7 @@ from amf.training.sources.base import (
     read_records,
     register,
     removed_of,
+    whole,
 )
 
 MITOTIC_FIGURE = "mitotic figure"  # the database's name of the category
@@ -45,19 +46,17 @@ class MidogPP(Source):
         here = [(place, row) for place, row in records if row["filename"] in slides]
         elsewhere = [(place, row) for place, row in records if row["filename"] not in slides]
 
+        unlabelled = set(figures)
+
         def figure_of(row: Mapping[str, str]) -> Figure:
-            file = str(PurePosixPath(self.images) / row["filename"])
-            figure = midog25.figure_of(row, image=file, dataset="MIDOG++")
-            assert figure.x is not None
-            assert figure.y is not None
-            if (row["filename"], figure.x, figure.y) not in figures:
-                raise DataError(
-                    f"{self.database} has no mitotic figure at ({figure.x}, {figure.y}) of {row['filename']}"
-                )
-            return Figure(**{**vars(figure), "image": window_name(file, figure.x, figure.y)})
+            place = (row["filename"], whole(row["coordinateX"]), whole(row["coordinateY"]))
+            if place not in figures:
+                raise DataError(f"{self.database} has no mitotic figure at {place[1:]} of {place[0]}")
+            unlabelled.discard(place)
+            image = window_name(str(PurePosixPath(self.images) / place[0]), *place[1:])
+            return midog25.figure_of(row, image=image, dataset="MIDOG++")
 
         reading = collect(here, figure_of, skip_bad)
-        labelled = {(row["filename"], int(row["coordinateX"]), int(row["coordinateY"])) for _, row in here}
         left_out: list[dict[str, object]] = [
             {
                 "slide": file,
@@ -67,7 +66,7 @@ class MidogPP(Source):
                 "reason": UNLABELLED,
                 "detail": self.database,
             }
-            for file, x, y in sorted(figures - labelled)
+            for file, x, y in sorted(unlabelled)
         ]
         left_out += [
             {"slide": row["filename"], "reason": OTHER_SLIDE, "detail": place} for place, row in elsewhere
