@@ -10,8 +10,10 @@ import sys
 
 from amf.errors import AmfError
 
-COMMANDS: dict[str, str] = {  # command = module of amf.commands -> one line of help
+COMMANDS = {  # command = module of amf.commands -> one line of help
+    "data": "published data sets -> patch table, packed patches, counts and plots",
     "augment": "draw every augmentation on real patches as one picture",
+    "fit": "train one recipe on the figures that `amf data` packed",
 }
 
 

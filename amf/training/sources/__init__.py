@@ -1,1 +1,11 @@
-"""One reader per published data set, each returning rows of the patch table."""
+"""One module per published data set; a new one is found by being here and entering itself with `register`."""
+
+import importlib
+import pkgutil
+
+from amf.training.sources.base import SOURCES, Figure, Reading, Source, register
+
+__all__ = ["SOURCES", "Figure", "Reading", "Source", "register"]
+
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")

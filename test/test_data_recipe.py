@@ -1,0 +1,66 @@
+from pathlib import Path
+
+import pytest
+
+from amf.errors import RecipeError
+from amf.training.data_recipe import load_data_recipe
+
+RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("data-*.yaml"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_data_recipe_is_valid(path: Path) -> None:
+    assert load_data_recipe(path).sources
+
+
+def test_the_papers_recipe_lets_midog25_win(shared_data: Path) -> None:
+    (recipe,) = (load_data_recipe(path) for path in RECIPES if path.stem == "data-paper")
+    names = [type(source).__name__ for source in recipe.sources]
+    assert names == ["Midog25", "AmiBr", "Generic"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "sources: [{source: amibr, lables: a.csv}]",
+            r"entry 1 of sources: unknown key 'lables'.*labels, patches",
+        ),
+        (
+            "sources: [{source: amibr}, {source: nobr}]",
+            "entry 2 of sources: unknown source 'nobr', expected one of amibr",
+        ),
+        ("sources: [{labels: a.csv}]", "entry 1 of sources: no key 'source'"),
+        ("sources: [{source: amibr, patches: /abs}]", "patches: .*relative to the data root"),
+        ("sources: [{source: amibr, patches: ../up}]", "patches: .*relative to the data root"),
+        ("sources: [{source: amibr, patches: 7}]", "patches: .*string"),
+        ("sources: [{source: generic, dataset: D, labels: l, patches: p}]", "columns: Field required"),
+        (
+            "sources: [{source: generic, dataset: D, labels: l, patches: p,"
+            " columns: {image: i, label: l, slide: s, z: t}}]",
+            r"unknown key 'columns\.z'",
+        ),
+        (
+            "sources: [{source: generic, dataset: D, labels: l, patches: p, constants: {tumor: t},"
+            " columns: {image: i, label: l, slide: s, tumor: t}}]",
+            "tumor is both a column and a constant",
+        ),
+        ("sources: []", "sources is empty"),
+        ("sources: amibr", "expected the single key 'sources'"),
+        ("sources: []\nseed: 1", "found sources, seed, expected the single key 'sources'"),
+        ("- amibr", "found list, expected"),
+        ("sources: [", "not a YAML file"),
+    ],
+)
+def test_a_wrong_recipe_names_its_fault(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    with pytest.raises(RecipeError, match=message) as caught:
+        load_data_recipe(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_recipe_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="no such data recipe"):
+        load_data_recipe(tmp_path / "absent.yaml")
