@@ -1,0 +1,76 @@
+"""Published weights of a foundation model, from a local file or the hub's cache; never random in silence."""
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from amf.backbones import BACKBONES
+from amf.errors import RecipeError
+
+CLASSIFIER_PREFIXES = ("head.", "classifier.", "fc.")
+"""Parameters of a published model's own classifier, which a backbone has not."""
+
+
+def load_pretrained(backbone: nn.Module, name: str, source: str) -> None:
+    """Fill a timm backbone (built on any device, the meta device included) with published weights.
+
+    Parameters
+    ----------
+    backbone : backbones.TimmBackbone; name : its key in BACKBONES.
+    source : "hub", or a local *.safetensors or *.bin / *.pt state dict in timm's naming.
+
+    Raises
+    ------
+    RecipeError : the weights are not at hand, unreadable, or those of another network.
+    """
+    path = _from_hub(name) if source == "hub" else Path(source)
+    state = _read_state(path)
+    model: nn.Module = backbone.model  # type: ignore[assignment]
+    expected = model.state_dict()
+    state = {k: v for k, v in state.items() if k in expected or not k.startswith(CLASSIFIER_PREFIXES)}
+    missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
+    wrong = [k for k in state.keys() & expected.keys() if state[k].shape != expected[k].shape]
+    if missing or extra or wrong:
+        example = (missing + extra + sorted(wrong))[0]
+        raise RecipeError(
+            f"{path} does not hold the weights of {name}: {len(missing)} tensors missing, "
+            f"{len(extra)} too many, {len(wrong)} of another shape, {example} among them"
+        )
+    model.load_state_dict(
+        {k: v.float() if v.is_floating_point() else v for k, v in state.items()}, assign=True
+    )
+
+
+def _read_state(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise RecipeError(f"{path} is not there: model.weights names a file of published weights, or 'hub'")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        # weights_only refuses to run code, which a plain pickle would do
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # the readers meet damaged files with a dozen exception types
+        raise RecipeError(f"{path} cannot be read as weights: {str(error).splitlines()[0]}") from error
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise RecipeError(f"{path} holds a {type(state).__name__}, expected a state dict of tensors")
+    return state
+
+
+def _from_hub(name: str) -> Path:
+    entry = BACKBONES[name]
+    if entry.hub is None:
+        raise RecipeError(
+            f"backbone {name} has no weights on the hub: name a file, or 'random' to train them all"
+        )
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(entry.hub, entry.checkpoint))
+    except Exception as error:  # offline, gated, no such file: the reader's remedy is the same
+        raise RecipeError(
+            f"the weights of {name} are neither in the hub's cache nor to be had from {entry.hub} "
+            f"({type(error).__name__}): accept their licence there and log in, or set model.weights to a "
+            f"local copy of {entry.checkpoint}"
+        ) from error

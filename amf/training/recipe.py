@@ -1,0 +1,185 @@
+"""Recipes: one YAML file per experiment, checked into typed objects; each value has one place and a range."""
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from amf.backbones import BACKBONES
+from amf.classifier import HeadSpec
+from amf.errors import RecipeError
+from amf.preprocess import ImageSpec
+from amf.training.augment import AUGMENTATIONS
+from amf.training.mixup import MIXUPS
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Lora(_Section):
+    """Low-rank adapters. The paper names neither rank nor targets; the published neighbours do:
+
+    AMi-Br_Benchmark r 8, alpha 16, dropout 0.3 on qkv, proj, fc1, fc2; the challenge winner r 4, alpha 8 on
+    q and v.
+    """
+
+    rank: int = Field(8, ge=1, le=512)
+    alpha: float = Field(16, gt=0)
+    dropout: float = Field(0.3, ge=0, lt=1)
+    targets: tuple[str, ...] = Field(("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"), min_length=1)
+
+
+class Model(_Section):
+    """What is trained, from which weights, and how a bundle will hold it."""
+
+    backbone: str
+    arguments: dict[str, Any] = {}
+    weights: str = Field(description="'random', 'hub' (its cache included), or a local file")
+    train: Literal["all", "head", "lora"]
+    lora: Lora | None = None
+    hidden: int = Field(256, ge=0, description="units of the MLP head; 0 makes it linear")
+    dropout: float = Field(0.2, ge=0, lt=1)
+    field_of_view_px: int | None = Field(None, ge=16, le=128, description="default: the backbone's own")
+    input_px: int | None = Field(None, ge=16, le=1024)
+    views: Literal[1, 8] = 1
+    storage: Literal["float32", "float16", "bfloat16"] = "float32"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.backbone not in BACKBONES:
+            raise ValueError(f"backbone {self.backbone!r} is unknown, expected one of {', '.join(BACKBONES)}")
+        if (self.lora is not None) != (self.train == "lora"):
+            raise ValueError(f"train is {self.train!r}, expected 'lora' exactly where a lora section stands")
+        if self.weights == "random" and self.train != "all":
+            raise ValueError(f"weights are random and train is {self.train!r}: nothing would ever be learnt")
+        return self
+
+    @property
+    def head(self) -> HeadSpec:
+        """Shape of the head."""
+        return HeadSpec(self.hidden, self.dropout)
+
+    @property
+    def image(self) -> ImageSpec:
+        """The backbone's image specification with the recipe's changes."""
+        default = BACKBONES[self.backbone].image
+        return ImageSpec(
+            self.field_of_view_px or default.field_of_view_px,
+            self.input_px or default.input_px,
+            default.interpolation,
+            default.mean,
+            default.std,
+        )
+
+
+class Loss(_Section):
+    """Weights and constants of the loss; the defaults are the paper's."""
+
+    labels: Literal["soft", "hard"] = "soft"
+    gamma: float = Field(2.0, ge=0)
+    adaptive_weight: bool = Field(True, description="w+ = N_NMF / N_AMF of the epoch's draws, else 1")
+    contrastive: float = Field(0.5, ge=0)
+    domain: float = Field(0.1, ge=0)
+    domain_ramp: bool = False
+
+
+class Sampling(_Section):
+    """The domain-aware weighted sampler; the defaults are the paper's."""
+
+    balance_classes: bool = True
+    balance_domains: bool = True
+    hard_mining: bool = True
+
+
+class Optimise(_Section):
+    """The loop. Defaults the paper leaves open are the challenge winner's: AdamW 1e-4, decay 0.1, cosine."""
+
+    epochs: int = Field(20, ge=1)
+    batch: int = Field(64, ge=2, description="patches a step over all processes and accumulation steps")
+    accumulate: int = Field(1, ge=1)
+    learning_rate: float = Field(1e-4, gt=0, lt=1)
+    weight_decay: float = Field(0.1, ge=0)
+    warmup: float = Field(0.1, ge=0, lt=1, description="share of all steps")
+    clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
+    ema: float = Field(0.0, ge=0, lt=1, description="decay of the weight average a step; 0 = none")
+    patience: int = Field(5, ge=1, description="epochs without a better monitor value before stopping")
+    monitor: Literal["loss", "auc"] = "loss"
+    precision: Literal["auto", "float32"] = "auto"
+    activation_checkpointing: bool = False
+    seed: int = Field(0, ge=0)
+
+
+class Recipe(_Section):
+    """One experiment, complete."""
+
+    name: str
+    model: Model
+    augmentation: str = "medium"
+    mixup: str | None = "standard"
+    mixup_share: float = Field(1.0, ge=0, le=1, description="share of the batches that are mixed")
+    loss: Loss = Loss()
+    sampling: Sampling = Sampling()
+    optimise: Optimise = Optimise()
+
+    @model_validator(mode="after")
+    def _known_names(self) -> Self:
+        if self.augmentation not in AUGMENTATIONS:
+            raise ValueError(
+                f"augmentation {self.augmentation!r}: expected one of {', '.join(AUGMENTATIONS)}"
+            )
+        if self.mixup is not None and self.mixup not in MIXUPS:
+            raise ValueError(f"mixup {self.mixup!r}: expected one of {', '.join(MIXUPS)}, or null")
+        return self
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read a recipe file.
+
+    Raises
+    ------
+    RecipeError : no such file, not YAML, an unknown key or a value out of range; the key is named.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"{path} cannot be read: {error.strerror or error}") from error
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path} is not valid YAML: {error}") from error
+    return parse_recipe(content, str(path))
+
+
+def parse_recipe(content: Any, source: str) -> Recipe:
+    """Check a recipe's content; `source` is what an error calls it. Raises RecipeError."""
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "the recipe"
+        more = f" (and {error.error_count() - 1} further faults)" if error.error_count() > 1 else ""
+        raise RecipeError(f"{source}: {key}: {first['msg']}, found {first['input']!r}{more}") from error
+
+
+def override(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
+    """Copy a recipe with values replaced by dotted key, as {"optimise.epochs": 5}; checked like a file.
+
+    Raises
+    ------
+    RecipeError : a key does not exist or its value is out of range.
+    """
+    content = recipe.model_dump(mode="json")
+    for key, value in changes.items():
+        *sections, last = key.split(".")
+        section: Any = content
+        for name in sections:
+            section = section.get(name) if isinstance(section, dict) else None
+        if not isinstance(section, dict):
+            raise RecipeError(f"recipe {recipe.name}: {key} is unknown")
+        section[last] = value
+    return parse_recipe(content, f"recipe {recipe.name} with {changes}")
+
+
+def write_recipe(recipe: Recipe, path: Path) -> None:
+    """Save the resolved recipe beside a run."""
+    path.write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
