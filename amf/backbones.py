@@ -3,7 +3,6 @@
 Adding a backbone is adding an entry to BACKBONES. timm is imported only when an entry needs it.
 """
 
-import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from amf.compact import Compact
 from amf.preprocess import ImageSpec
+from amf.vision_operators import ensure_torchvision
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HOPTIMUS_MEAN, HOPTIMUS_STD = (0.707223, 0.578729, 0.703617), (0.211883, 0.230117, 0.177517)
@@ -60,13 +60,15 @@ class TimmBackbone(nn.Module):
         super().__init__()
         if pool not in ("cls", "cls+mean", "native"):
             raise ValueError(f"pool is {pool!r}, expected 'cls', 'cls+mean' or 'native'")
-        timm = _import_timm()
+        ensure_torchvision()
+        import timm
+
         layers = {"SwiGLUPacked": timm.layers.SwiGLUPacked, "SiLU": nn.SiLU}
         options = {
             key: layers.get(value, value) if isinstance(value, str) else value
             for key, value in options.items()
         }
-        self.model = timm.create_model(model_name, pretrained=False, num_classes=0, **options)
+        self.model: Any = timm.create_model(model_name, pretrained=False, num_classes=0, **options)
         self.pool = pool
         self.embedding_size: int = self.model.num_features * (2 if pool == "cls+mean" else 1)
 
@@ -185,25 +187,3 @@ def build(name: str, arguments: Mapping[str, Any]) -> nn.Module:
         raise ValueError(
             f"backbone {name!r} cannot be built with arguments {dict(arguments)}: {error}"
         ) from error
-
-
-def _import_timm() -> Any:
-    """Import timm, whose torchvision may lack its compiled operators.
-
-    The published torchvision wheel does not match the CPU build of torch: its compiled part is not
-    loaded and `import torchvision` fails while registering shape functions for the two operators
-    below. Their schemas are all it asks for; nothing here calls them.
-    """
-    try:
-        import timm
-    except RuntimeError as error:
-        if "torchvision::nms" not in str(error):
-            raise
-        for schema in (
-            "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-            "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-        ):
-            with contextlib.suppress(RuntimeError):  # defined already
-                torch.library.define(f"torchvision::{schema.split('(')[0]}", schema[schema.index("(") :])
-        import timm
-    return timm

@@ -15,7 +15,6 @@ from amf.classifier import Classifier
 from amf.errors import DataError
 from amf.training.card import model_card
 from amf.training.fit import BEST
-from amf.training.lora import merge
 from amf.training.network import build_classifier, trainable_state
 from amf.training.recipe import Recipe, read_recipe
 
@@ -48,6 +47,8 @@ def member_of(run: Path) -> tuple[MemberSpec, Mapping[str, Tensor]]:
     recipe, classifier = trained_classifier(run)
     spec = recipe.model
     if spec.lora:
+        from amf.training.lora import merge  # PEFT takes seconds to import
+
         merge(classifier.backbone)
     member = MemberSpec(
         backbone=spec.backbone,

@@ -32,7 +32,6 @@ from amf.training.checkpoint import load_checkpoint, save_checkpoint
 from amf.training.data import Figures
 from amf.training.draws import generator_at
 from amf.training.geometry import View
-from amf.training.lora import save_adapter
 from amf.training.losses import (
     SupervisedContrastiveLoss,
     adaptive_focal_loss,
@@ -335,6 +334,8 @@ class _Run:
         save_file({name: t.contiguous() for name, t in trainable_state(classifier).items()}, partial)
         partial.replace(self.run / BEST)
         if self.recipe.model.lora:
+            from amf.training.lora import save_adapter  # PEFT takes seconds to import
+
             save_adapter(classifier.backbone, self.run / ADAPTER)
 
     def _state(self) -> dict[str, Any]:

@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dict
-from peft.utils import load_peft_weights
 from torch import nn
 
 from amf.errors import RecipeError
 from amf.training.recipe import Lora
+from amf.vision_operators import ensure_torchvision
+
+ensure_torchvision()  # PEFT imports transformers, and that torchvision
+
+from peft import LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dict  # noqa: E402
+from peft.utils import load_peft_weights  # noqa: E402
 
 
 def adapt(backbone: nn.Module, spec: Lora) -> None:
@@ -31,12 +35,12 @@ def adapt(backbone: nn.Module, spec: Lora) -> None:
             raise RecipeError(f"lora.targets: {target!r} matches no layer of {type(backbone.model).__name__}")
     config = LoraConfig(
         r=spec.rank,
-        lora_alpha=spec.alpha,  # type: ignore[arg-type]
+        lora_alpha=spec.alpha,
         lora_dropout=spec.dropout,
         target_modules=list(spec.targets),
         bias="none",
     )
-    backbone.model = get_peft_model(backbone.model, config)  # type: ignore[arg-type]
+    backbone.model = get_peft_model(backbone.model, config)
 
 
 def save_adapter(backbone: nn.Module, folder: Path) -> None:
@@ -61,12 +65,12 @@ def merge(backbone: nn.Module) -> None:
     adapted = _peft(backbone)
     for name, module in adapted.named_modules():
         if hasattr(module, "get_delta_weight"):
-            base: Any = module.get_base_layer()  # type: ignore[operator]
-            merged = base.weight.float() + module.get_delta_weight("default").float()  # type: ignore[operator]
+            base: Any = module.get_base_layer()
+            merged = base.weight.float() + module.get_delta_weight("default").float()
             if not torch.isfinite(merged).all():
                 raise ValueError(f"merging the adapter of {name} gives weights that are not finite")
     backbone.float()
-    backbone.model = adapted.merge_and_unload()  # type: ignore[assignment, operator]
+    backbone.model = adapted.merge_and_unload()
 
 
 def _peft(backbone: nn.Module) -> PeftModel:

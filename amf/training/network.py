@@ -5,7 +5,6 @@ from torch import Tensor, nn
 
 from amf.bundle import fill_computed_buffers
 from amf.classifier import Classifier
-from amf.training.lora import adapt
 from amf.training.losses import DomainHead
 from amf.training.pretrained import load_pretrained
 from amf.training.recipe import Model
@@ -48,6 +47,8 @@ def build_classifier(spec: Model, seed: int) -> Classifier:
                 module.reset_parameters()
     fill_computed_buffers(classifier)
     if spec.lora:
+        from amf.training.lora import adapt  # PEFT takes seconds to import
+
         adapt(classifier.backbone, spec.lora)
     elif spec.train == "head":
         classifier.backbone.requires_grad_(False)
