@@ -16,7 +16,7 @@ SCHEMAS = {
 
 
 def ensure_torchvision() -> None:
-    """Make `import torchvision` work, which timm and transformers need; does nothing where it works already."""
+    """Make `import torchvision` work, which timm and transformers need; nothing to do where it works."""
     try:
         import torchvision  # noqa: F401
     except RuntimeError as error:
