@@ -9,10 +9,12 @@ class AmfError(Exception):
     """Base of all errors whose cause lies outside this code; `exit_code` is what the process returns."""
 
     exit_code = 1
+    max_length = 1000
 
     def __str__(self) -> str:
         """The message on a single line: a file name may hold a newline, the platform shows one line only."""
-        return " ".join(super().__str__().split())
+        line = " ".join(super().__str__().split())
+        return line if len(line) <= self.max_length else line[: self.max_length - 1] + "…"
 
 
 class JobError(AmfError):

@@ -133,7 +133,10 @@ BAD_JOBS: dict[str, tuple[Damage, str]] = {
     ),
     "a path that is no text": (lambda f, p: sockets(f, lambda c: with_path(c, 3)), "relative_path 3"),
     "a path with NUL": (lambda f, p: sockets(f, lambda c: with_path(c, "a\0b")), "expected a path"),
-    "a path out of the job": (lambda f, p: sockets(f, lambda c: with_path(c, "../x")), "inside the job"),
+    "a path out of the job": (
+        lambda f, p: sockets(f, lambda c: with_path(c, "../x")),
+        "leads out of the job",
+    ),
     "a path elsewhere": (lambda f, p: sockets(f, lambda c: with_path(c, "images/x")), "cannot be read"),
     "no image": (lambda f, p: the_stack(f).unlink(), "holds nothing, expected exactly one stack"),
     "only a text file": (lambda f, p: the_stack(f).rename(stack_folder(f) / "a.txt"), "holds 'a.txt'"),
