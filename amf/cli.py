@@ -14,6 +14,7 @@ COMMANDS = {  # command = module of amf.commands -> one line of help
     "data": "published data sets -> patch table, packed patches, counts and plots",
     "augment": "draw every augmentation on real patches as one picture",
     "fit": "train one recipe on the figures that `amf data` packed",
+    "evaluate": "score predictions as the organisers do, with intervals, and write a report",
 }
 
 
