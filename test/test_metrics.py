@@ -161,3 +161,10 @@ def test_all_called_normal_leaves_no_atypical_confidence() -> None:
     assert found["lowest_atypical"] is None
     assert found["regret"] > 0
     assert notes == []
+
+
+def test_reliability_puts_the_ends_into_the_outer_bins() -> None:
+    table = metrics.reliability(np.array([0, 1, 1, 0]), np.array([0.0, 0.05, 0.95, 1.0]))
+    assert table["count"].tolist() == [2, 2]
+    assert table["confidence"].tolist() == [0.025, 0.975]
+    assert table["atypical"].tolist() == [0.5, 0.5]
