@@ -15,6 +15,7 @@ COMMANDS = {  # command = module of amf.commands -> one line of help
     "augment": "draw every augmentation on real patches as one picture",
     "fit": "train one recipe on the figures that `amf data` packed",
     "evaluate": "score predictions as the organisers do, with intervals, and write a report",
+    "inspect": "verify a bundle and print what is in it",
 }
 
 
