@@ -16,6 +16,7 @@ COMMANDS = {  # command = module of amf.commands -> one line of help
     "fit": "train one recipe on the figures that `amf data` packed",
     "evaluate": "score predictions as the organisers do, with intervals, and write a report",
     "inspect": "verify a bundle and print what is in it",
+    "predict": "score folders, files or tables of patches and stacks into one table",
 }
 
 

@@ -31,11 +31,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Write docs/example-report.html.")
     parser.add_argument("--predictions", type=Path, help="a real table of predictions; default: drawn ones")
     parser.add_argument("--truth", type=Path, help="truth of the real table")
+    parser.add_argument(
+        "--title", default="Public patches (pictures drawn, not real)", help="with a real table"
+    )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         if arguments.predictions:
-            table, title = arguments.predictions, "Public patches (pictures drawn, not real)"
+            table, title = arguments.predictions, arguments.title
             figures = predictions.read(table, arguments.truth).figures
         else:
             table, title = work / "drawn.csv", "Example evaluation (drawn figures, invented scores)"
