@@ -14,6 +14,9 @@ COMMANDS = {  # command = module of amf.commands -> one line of help
     "data": "published data sets -> patch table, packed patches, counts and plots",
     "augment": "draw every augmentation on real patches as one picture",
     "fit": "train one recipe on the figures that `amf data` packed",
+    "evaluate": "score predictions as the organisers do, with intervals, and write a report",
+    "inspect": "verify a bundle and print what is in it",
+    "predict": "score folders, files or tables of patches and stacks into one table",
 }
 
 
