@@ -9,12 +9,11 @@ class AmfError(Exception):
     """Base of all errors whose cause lies outside this code; `exit_code` is what the process returns."""
 
     exit_code = 1
-    max_length = 1000
 
     def __str__(self) -> str:
         """The message on a single line: a file name may hold a newline, the platform shows one line only."""
         line = " ".join(super().__str__().split())
-        return line if len(line) <= self.max_length else line[: self.max_length - 1] + "…"
+        return line if len(line) <= 1000 else f"{line[:500]} … {line[-450:]}"
 
 
 class JobError(AmfError):

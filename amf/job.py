@@ -45,7 +45,7 @@ def run(input_dir: Path, output_dir: Path, model_dir: Path, device: str = "auto"
     predictions = predictor.predict(patches)
     output = write_predictions(output_dir, predictions)
 
-    print(f"{path.name!a}: {len(predictions)} figures; bundle {loaded.spec.name} on {predictor.device}")
+    print(f"{path.name}: {len(predictions)} figures; bundle {loaded.spec.name} on {predictor.device}")
     print("page  class     P(atypical)")
     for page, prediction in enumerate(predictions, start=1):
         print(f"{page:4}  {prediction.label:8}  {prediction.confidence:.4f}")
@@ -103,7 +103,7 @@ def _read_relative_path(sockets_file: Path) -> str:
         ) from error
     if slugs != [SOCKET]:
         raise JobError(f"{sockets_file} has sockets {slugs!r}, expected ['{SOCKET}']")
-    if not isinstance(relative_paths[0], str):
+    if not isinstance(relative_paths[0], str) or len(relative_paths[0]) > os.pathconf("/", "PC_PATH_MAX"):
         raise JobError(f"{sockets_file} has relative_path {relative_paths[0]!r}, expected a path")
     return relative_paths[0]
 

@@ -1,5 +1,6 @@
 """Read a stack of patches (multi-page TIFF or MHA) into uint8 (N, 128, 128, 3), or say why it is none."""
 
+import math
 import os
 import warnings
 import zlib
@@ -28,8 +29,10 @@ MAX_TILE_PX = 1024
 COLOUR_MODES = ("RGB", "RGBA", "RGBX", "P", "PA", "CMYK", "YCbCr", "LAB")
 """Pillow modes that hold 8-bit colour; each converts to RGB without a loss that matters here."""
 
-BITS_PER_SAMPLE, TILE_WIDTH, TILE_LENGTH, SAMPLE_FORMAT, UNSIGNED_INTEGER = 258, 322, 323, 339, 1
-"""TIFF tags, and the sample format that is meant."""
+BITS_PER_SAMPLE, SAMPLE_FORMAT, UNSIGNED_INTEGER = 258, 339, 1
+PLANAR_CONFIGURATION, SEPARATE_PLANES = 284, 2
+STRIP_OFFSETS, ROWS_PER_STRIP, TILE_WIDTH, TILE_LENGTH, TILE_OFFSETS = 273, 278, 322, 323, 324
+"""TIFF tags, and the values of them that are meant."""
 
 MAX_MHA_FIELDS, MAX_MHA_LINE_BYTES = 200, 4096
 
@@ -71,14 +74,15 @@ def read_patch(path: Path) -> NDArray[np.uint8]:
 
 def _read_tiff(path: Path) -> NDArray[np.uint8]:
     """Decode a TIFF page by page; every page is checked by its header before its pixels are read."""
-    pages = []
-    with warnings.catch_warnings():
+    pages: list[NDArray[np.uint8]] = []
+    with path.open("rb") as file, warnings.catch_warnings():
         # A damaged tag that does not matter to the pixels is no reason to write a warning to stderr,
         # which the platform would show to the user.
         warnings.simplefilter("ignore")
         try:
-            with Image.open(path, formats=("TIFF",)) as image:
-                for index in range(_count_pages(path)):
+            count = _count_pages(file, path)
+            with Image.open(file, formats=("TIFF",)) as image:
+                for index in range(count):
                     image.seek(index)
                     pages.append(_page_pixels(image, f"{path} page {index + 1}"))
         except UnidentifiedImageError as error:
@@ -92,31 +96,32 @@ def _read_tiff(path: Path) -> NDArray[np.uint8]:
     return np.stack(pages)  # (N, 128, 128, 3)
 
 
-def _count_pages(path: Path) -> int:
-    """Follow the chain of page directories to its end: how many there are.
+def _count_pages(file: BinaryIO, path: Path) -> int:
+    """Follow the chain of page directories to its end: how many there are, 0 where it is no TIFF at all.
 
     Pillow takes a chain that bites its own tail for one that ends, and pages behind the bite would be lost.
     """
-    with path.open("rb") as file:
 
-        def number(size: int) -> int:
-            if len(data := file.read(size)) < size:
-                raise JobError(f"{path} names a page that lies behind its end: it is truncated or damaged")
-            return int.from_bytes(data, order)
+    def number(size: int) -> int:
+        if len(data := file.read(size)) < size:
+            raise JobError(f"{path} names a page that lies behind its end: it is truncated or damaged")
+        return int.from_bytes(data, order)
 
-        order: Literal["little", "big"] = "little" if file.read(2) == b"II" else "big"
-        big = number(2) == 43  # BigTIFF: numbers of twice the width
-        word, count_size, entry_size = (8, 8, 20) if big else (4, 2, 12)
-        file.seek(8 if big else 4)
-        offsets: set[int] = set()
-        while offset := number(word):
-            if offset in offsets:
-                raise JobError(f"{path} page {len(offsets)} is followed by an earlier page, expected an end")
-            offsets.add(offset)
-            if len(offsets) > MAX_PAGES:
-                raise JobError(f"{path} holds more than {MAX_PAGES} pages, expected at most that many")
-            file.seek(offset)
-            file.seek(number(count_size) * entry_size, os.SEEK_CUR)
+    if (start := file.read(2)) not in (b"II", b"MM"):
+        return 0
+    order: Literal["little", "big"] = "little" if start == b"II" else "big"
+    big = number(2) == 43  # BigTIFF: numbers of twice the width
+    word, count_size, entry_size = (8, 8, 20) if big else (4, 2, 12)
+    file.seek(8 if big else 4)
+    offsets: set[int] = set()
+    while offset := number(word):
+        if offset in offsets:
+            raise JobError(f"{path} page {len(offsets)} is followed by an earlier page, expected an end")
+        offsets.add(offset)
+        if len(offsets) > MAX_PAGES:
+            raise JobError(f"{path} holds more than {MAX_PAGES} pages, expected at most that many")
+        file.seek(offset)
+        file.seek(number(count_size) * entry_size, os.SEEK_CUR)
     return len(offsets)
 
 
@@ -133,7 +138,20 @@ def _page_pixels(image: Image.Image, where: str) -> NDArray[np.uint8]:
     if image.mode not in COLOUR_MODES or max(bits) > 8 or set(kinds) != {UNSIGNED_INTEGER}:
         found = f"mode {image.mode} with {max(bits)} bits a sample"
         raise JobError(f"{where} holds {found}, expected 8-bit colour (RGB)")
+    if tags:
+        _check_page_is_whole(
+            tags, tile if max(tile) else (PATCH_PX, tags.get(ROWS_PER_STRIP, PATCH_PX)), where
+        )
     return np.asarray(image.convert("RGB"))
+
+
+def _check_page_is_whole(tags: Any, part: tuple[int, int], where: str) -> None:
+    """Refuse a page that lacks strips or tiles of `part` px: Pillow leaves those pixels as they are."""
+    planes = len(tags[BITS_PER_SAMPLE]) if tags.get(PLANAR_CONFIGURATION) == SEPARATE_PLANES else 1
+    expected = math.ceil(PATCH_PX / part[0]) * math.ceil(PATCH_PX / part[1]) * planes
+    found = len(tags.get(TILE_OFFSETS) or tags.get(STRIP_OFFSETS, ()))
+    if found < expected:
+        raise JobError(f"{where} holds {found} strips or tiles, expected {expected}")
 
 
 def _read_mha(path: Path) -> NDArray[np.uint8]:

@@ -3,6 +3,7 @@
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,10 +11,30 @@ from numpy.typing import NDArray
 BYTE, ASCII, SHORT, LONG, RATIONAL, FLOAT, DOUBLE, LONG8 = 1, 2, 3, 4, 5, 11, 12, 16
 FORMATS = {BYTE: "B", ASCII: "B", SHORT: "H", LONG: "I", RATIONAL: "I", FLOAT: "f", DOUBLE: "d", LONG8: "Q"}
 
-WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 256, 257, 258, 259, 262
-OFFSETS, SAMPLES, ROWS, COUNTS, X_RESOLUTION = 273, 277, 278, 279, 282
-PLANAR, RESOLUTION_UNIT, COLOUR_MAP, TILE_WIDTH, TILE_HEIGHT = 284, 296, 320, 322, 323
-TILE_OFFSETS, TILE_COUNTS, EXTRA_SAMPLES, SAMPLE_FORMAT = 324, 325, 338, 339
+
+class Tag(IntEnum):
+    """The TIFF tags that matter here."""
+
+    WIDTH = 256
+    HEIGHT = 257
+    BITS = 258
+    COMPRESSION = 259
+    PHOTOMETRIC = 262
+    OFFSETS = 273
+    SAMPLES = 277
+    ROWS = 278
+    COUNTS = 279
+    X_RESOLUTION = 282
+    PLANAR = 284
+    RESOLUTION_UNIT = 296
+    COLOUR_MAP = 320
+    TILE_WIDTH = 322
+    TILE_HEIGHT = 323
+    TILE_OFFSETS = 324
+    TILE_COUNTS = 325
+    EXTRA_SAMPLES = 338
+    SAMPLE_FORMAT = 339
+
 
 Tags = Mapping[int, tuple[int, Sequence[float]] | None]
 
@@ -46,18 +67,18 @@ def tiff(pages: Sequence[Page], order: str = "<", big: bool = False, after_last:
         for strip in page.strips:
             offsets.append(len(out))
             out += strip + bytes(len(strip) % 2)
-        tiled = TILE_WIDTH in page.tags
+        tiled = Tag.TILE_WIDTH in page.tags
         pointer = LONG8 if big else LONG
         tags = {
-            WIDTH: (SHORT, [128]),
-            HEIGHT: (SHORT, [128]),
-            BITS: (SHORT, [8, 8, 8]),
-            COMPRESSION: (SHORT, [1]),
-            PHOTOMETRIC: (SHORT, [2]),
-            TILE_OFFSETS if tiled else OFFSETS: (pointer, offsets),
-            SAMPLES: (SHORT, [3]),
-            ROWS: None if tiled else (SHORT, [128]),
-            TILE_COUNTS if tiled else COUNTS: (pointer, [len(strip) for strip in page.strips]),
+            Tag.WIDTH: (SHORT, [128]),
+            Tag.HEIGHT: (SHORT, [128]),
+            Tag.BITS: (SHORT, [8, 8, 8]),
+            Tag.COMPRESSION: (SHORT, [1]),
+            Tag.PHOTOMETRIC: (SHORT, [2]),
+            Tag.TILE_OFFSETS if tiled else Tag.OFFSETS: (pointer, offsets),
+            Tag.SAMPLES: (SHORT, [3]),
+            Tag.ROWS: None if tiled else (SHORT, [128]),
+            Tag.TILE_COUNTS if tiled else Tag.COUNTS: (pointer, [len(strip) for strip in page.strips]),
             **page.tags,
         }
         entries = b""
