@@ -14,6 +14,10 @@ COMMANDS = {  # command = module of amf.commands -> one line of help
     "data": "published data sets -> patch table, packed patches, counts and plots",
     "augment": "draw every augmentation on real patches as one picture",
     "fit": "train one recipe on the figures that `amf data` packed",
+    "lodo": "leave one domain out: folds, summary, grids of recipes, two recipes compared",
+    "ablate": "the paper's Table 1: baseline and twelve augmentations over five folds",
+    "calibrate": "temperature and threshold from out-of-fold predictions",
+    "final": "train on all domains, calibrate from LODO, export the bundle",
 }
 
 
