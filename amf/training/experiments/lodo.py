@@ -126,7 +126,7 @@ def summarise(predictions: DataFrame) -> DataFrame:
 
 def report(recipe: Recipe, figures: Figures, lodo: Lodo) -> str:
     """The summary as Markdown, the paper's mean below ours."""
-    epochs = ", ".join(f"{domain} {epoch}" for domain, epoch in lodo.best_epochs.items())
+    epochs = "; ".join(f"{domain}: {epoch}" for domain, epoch in lodo.best_epochs.items())
     theirs = ", ".join(f"{name} {mean:.3f} ± {std:.3f}" for name, (mean, std) in paper.LODO.items())
     ours = ", ".join(f"{name} {_mean_and_std(lodo.summary, f'{name} at 0.5')}" for name in paper.LODO)
     return "\n".join(
@@ -139,7 +139,7 @@ def report(recipe: Recipe, figures: Figures, lodo: Lodo) -> str:
             f"- ours, at 0.5: {ours}",
             f"- ours, fitted: BA {_mean_and_std(lodo.summary, 'BA fitted')}",
             f"- the paper (10 domains, at 0.5): {theirs}",
-            f"- best epoch of {recipe.optimise.epochs} by domain: {epochs}; horizon (median): {lodo.horizon}",
+            f"- horizon, the median best epoch: {lodo.horizon} of {recipe.optimise.epochs} ({epochs})",
             "",
         ]
     )

@@ -24,9 +24,11 @@ def draw_domain_bars(summary: DataFrame, path: Path) -> None:
     figure = Figure(figsize=(8, 1.6 + 0.9 * len(domains)), layout="constrained")
     axes = figure.subplots()
     place = np.arange(len(domains))[::-1]
-    for step, (name, color) in enumerate((("BA", BLUE), ("AMF recall", ORANGE), ("NMF recall", SKY))):
+    for step, (name, color, ink) in enumerate(
+        (("BA", BLUE, "white"), ("AMF recall", ORANGE, "black"), ("NMF recall", SKY, "black"))
+    ):
         bars = axes.barh(place + 0.26 * (1 - step), domains[f"{name} fitted"], 0.25, color=color, label=name)
-        axes.bar_label(bars, fmt="%.3f", padding=3, fontsize=8)
+        axes.bar_label(bars, fmt="%.3f", label_type="center", color=ink, fontsize=8)
     axes.plot(
         domains["BA at 0.5"], place + 0.26, "D", color="black", markersize=4, linestyle="", label="BA at 0.5"
     )
@@ -65,7 +67,7 @@ def draw_threshold_curve(
     axes.axvspan(threshold.low, threshold.high, color="#dddddd", label="95 % of the resampled best cuts")
     axes.axvline(threshold.value, color="black", linewidth=1, label=f"threshold {threshold.value:.3f}")
     axes.set(xlabel="threshold on P(atypical)", ylabel="balanced accuracy", xlim=(0, 1), ylim=(0.48, 1))
-    axes.legend(fontsize=7, loc="upper right")
+    axes.legend(fontsize=7, loc="lower center")
     _save(figure, path)
 
 
@@ -85,7 +87,7 @@ def draw_reliability(
         lower.bar(left, bins["count"], 0.04, align="edge", color=color)
     upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="share of AMF")
     upper.legend(loc="upper left")
-    lower.set(xlabel="P(atypical)", ylabel="figures", yscale="log")
+    lower.set(xlabel="P(atypical)", ylabel="figures", yscale="log", ylim=(1, None))
     _save(figure, path)
 
 
