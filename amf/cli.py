@@ -18,6 +18,9 @@ COMMANDS = {  # command = module of amf.commands -> one line of help
     "ablate": "the paper's Table 1: baseline and twelve augmentations over five folds",
     "calibrate": "temperature and threshold from out-of-fold predictions",
     "final": "train on all domains, calibrate from LODO, export the bundle",
+    "evaluate": "score predictions as the organisers do, with intervals, and write a report",
+    "inspect": "verify a bundle and print what is in it",
+    "predict": "score folders, files or tables of patches and stacks into one table",
 }
 
 

@@ -1,0 +1,61 @@
+"""`amf evaluate`: the organisers' numbers with intervals, as metrics.json, an HTML report and a table."""
+
+import argparse
+import json
+from pathlib import Path
+
+from amf.errors import DataError
+from amf.evaluation import predictions, report, summary
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument(
+        "predictions",
+        type=Path,
+        help="folder in the platform's layout (predictions.json, <pk>/output/…, ground_truth.json), or a "
+        "table (.csv, .parquet, .json) with image, class, confidence, optionally page, label, domain, slide",
+    )
+    parser.add_argument(
+        "--truth",
+        type=Path,
+        metavar="FILE",
+        help="ground_truth.json, or a table with image, label, domain, slide",
+    )
+    parser.add_argument(
+        "--compare", type=Path, metavar="OTHER", help="predictions of the same figures to test against"
+    )
+    parser.add_argument(
+        "--patches", type=Path, metavar="DIR", help="folder of the images, for thumbnails of errors"
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", default=Path("runs/evaluation"), help="default: %(default)s"
+    )
+    parser.add_argument("--title", default="Evaluation", help="heading of the report")
+    parser.add_argument(
+        "--replicates", type=_positive, default=2000, help="bootstrap replicates, default: %(default)s"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap, default: %(default)s")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Evaluate; metrics.json and report.html go to the output folder, a table to the console."""
+    evaluated = predictions.read(arguments.predictions, arguments.truth)
+    other = predictions.read(arguments.compare, arguments.truth) if arguments.compare else None
+    numbers = summary.summarise(evaluated, arguments.replicates, arguments.seed, other)
+    try:
+        arguments.output.mkdir(parents=True, exist_ok=True)
+        (arguments.output / "metrics.json").write_text(json.dumps(numbers, indent=2, allow_nan=False) + "\n")
+    except OSError as error:
+        raise DataError(f"{arguments.output} cannot be written: {error.strerror}") from error
+    report.write(arguments.output / "report.html", evaluated, numbers, arguments.title, arguments.patches)
+    print(summary.as_text(numbers))
+    print(f"wrote {arguments.output / 'metrics.json'} and {arguments.output / 'report.html'}")
+    return 0
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not above 0")
+    return value

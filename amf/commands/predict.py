@@ -1,0 +1,67 @@
+"""`amf predict`: folders, files, globs or tables of patches and stacks in; one table out."""
+
+import argparse
+import hashlib
+import os
+import time
+from pathlib import Path
+
+import torch
+
+from amf import bulk, bundle
+from amf.errors import DataError
+from amf.predict import Predictor
+
+BUILT_IN_MODEL = Path(__file__).resolve().parents[2] / "model"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="INPUT",
+        help="folder, patch (PNG, …), stack (TIFF, MHA), quoted glob, or table (.csv, .parquet) of images",
+    )
+    parser.add_argument("--output", type=Path, required=True, metavar="TABLE", help=".csv, .parquet or .json")
+    parser.add_argument(
+        "--model", type=Path, metavar="DIR", default=BUILT_IN_MODEL, help="bundle; default: ours"
+    )
+    parser.add_argument(
+        "--root", type=Path, metavar="DIR", help="of a table's images; default: the table's folder"
+    )
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Score everything; ends with an error once the table is written if any file could not be scored."""
+    output: Path = arguments.output
+    if output.suffix not in bulk.TABLE_SUFFIXES:
+        raise DataError(f"{output} is to be the table, expected a name in {', '.join(bulk.TABLE_SUFFIXES)}")
+    if output.exists():
+        raise DataError(f"{output} exists already: delete it, or name another output")
+    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    items = bulk.find_items(arguments.inputs, arguments.root)
+
+    if torch.cuda.is_available() and arguments.device != "cpu":
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+    predictor = Predictor(bundle.load(arguments.model), arguments.device)
+    # bundle.json holds the weights' hashes, so that its own stands for the whole bundle.
+    digest = hashlib.sha256((arguments.model / bundle.FILE_NAME).read_bytes()).hexdigest()
+
+    started = time.perf_counter()
+    scored = bulk.score(items, predictor, digest, output, rank, world)
+    seconds = time.perf_counter() - started
+    of_rank = f"rank {rank} of {world}: " if world > 1 else ""
+    print(f"{of_rank}scored {scored} files in {seconds:.1f} s, {scored / seconds:.0f} a second")
+    outcome = bulk.merge(items, predictor, output, world)
+    if outcome is None:
+        return 0  # another rank writes the table
+    print(f"wrote {output} with {outcome.figures} figures")
+    if outcome.faults:
+        image, reason = outcome.faults[0]
+        raise DataError(
+            f"{len(outcome.faults)} of {len(items)} files could not be scored and are listed in "
+            f"{bulk.errors_path(output)}; the first is {image}: {reason}"
+        )
+    return 0

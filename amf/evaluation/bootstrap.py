@@ -1,0 +1,205 @@
+"""How sure the numbers are: intervals by resampling, and two prediction sets compared on the same figures.
+
+What is resampled are slides where they are known, since figures of one slide resemble each other, and
+single figures otherwise. Units that hold an AMF and units that hold none are resampled apart, so that every
+replicate has as many of either as the data.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pandas import DataFrame, factorize
+from scipy.stats import norm, rankdata
+
+from amf.errors import DataError
+from amf.evaluation.metrics import METRICS
+from amf.evaluation.predictions import Predictions
+
+LEVEL = 0.95
+_CHUNK = 200  # replicates at a time: 200 x 6,000 figures are 10 MB
+
+
+def intervals(figures: DataFrame, replicates: int, seed: int) -> dict[str, list[float] | None]:
+    """Percentile bootstrap intervals of the organisers' metrics.
+
+    Returns
+    -------
+    [low, high] for each of METRICS at LEVEL. None for all where a class is absent or where fewer than two
+    slides (figures) with, or without, an AMF could be drawn: nothing would vary. Replicates that happen to
+    have lost a class are left out of the metrics they leave undefined.
+    """
+    if figures["label"].nunique() == 1 or not _varies(figures):
+        return dict.fromkeys(METRICS)
+    scorer = weighted_scorer(figures)
+    drawn = np.concatenate([scorer(weights) for weights in _replicates(figures, replicates, seed)])  # (R, 5)
+    return {name: _percentiles(drawn[:, k]) for k, name in enumerate(METRICS)}
+
+
+def weighted_scorer(figures: DataFrame) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+    """A function from figure weights (R, N) to the metrics (R, 5) in the order of METRICS.
+
+    A weight counts how often a figure was drawn. The AUC is the share of AMF-NMF pairs in the right order,
+    ties counting one half. A metric without its class is NaN.
+    """
+    order = np.argsort(figures["confidence"].to_numpy(), kind="stable")
+    confidence = figures["confidence"].to_numpy()[order]
+    label, predicted = figures["label"].to_numpy()[order], figures["predicted"].to_numpy()[order]
+    outcomes = np.stack(
+        [label * predicted, label * (1 - predicted), (1 - label) * predicted, (1 - label) * (1 - predicted)],
+        axis=1,
+    ).astype(float)  # (N, 4): tp, fn, fp, tn
+    ties = np.flatnonzero(np.diff(confidence, prepend=-1.0))  # where each distinct confidence begins
+
+    def score(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        weights = weights[:, order]
+        tp, fn, fp, tn = (weights @ outcomes).T
+        positives = np.add.reduceat(weights * label, ties, axis=1)  # (R, distinct)
+        negatives = np.add.reduceat(weights * (1 - label), ties, axis=1)
+        below = np.cumsum(negatives, axis=1) - negatives / 2
+        with np.errstate(invalid="ignore"):
+            sensitivity, specificity = tp / (tp + fn), tn / (tn + fp)
+            auc = (positives * below).sum(axis=1) / ((tp + fn) * (tn + fp))
+        accuracy = (tp + tn) / weights.sum(axis=1)
+        return np.stack([sensitivity, specificity, (sensitivity + specificity) / 2, accuracy, auc], axis=1)
+
+    return score
+
+
+def resampled_unit(figures: DataFrame) -> str:
+    """What one draw of the bootstrap takes: "slides" or "figures"."""
+    return "slides" if "slide" in figures else "figures"
+
+
+def _units(figures: DataFrame) -> tuple[NDArray[np.int64], list[NDArray[np.int64]]]:
+    """The unit of each figure (N,), and the units of each stratum: those with an AMF, those without."""
+    if "slide" in figures:
+        unit_of = factorize(figures["slide"])[0].astype(np.int64)
+    else:
+        unit_of = np.arange(len(figures))
+    atypical = np.bincount(unit_of, weights=figures["label"]) > 0
+    strata = [np.flatnonzero(atypical), np.flatnonzero(~atypical)]
+    return unit_of, [stratum for stratum in strata if len(stratum)]
+
+
+def _varies(figures: DataFrame) -> bool:
+    return all(len(stratum) >= 2 for stratum in _units(figures)[1])
+
+
+def _replicates(figures: DataFrame, replicates: int, seed: int) -> Iterator[NDArray[np.float64]]:
+    """Weights of the figures (chunk, N) in each replicate, `replicates` in all."""
+    unit_of, strata = _units(figures)
+    count = int(unit_of.max()) + 1
+    generator = np.random.default_rng(seed)
+    for start in range(0, replicates, _CHUNK):
+        rows = min(_CHUNK, replicates - start)
+        drawn = np.concatenate(
+            [stratum[generator.integers(0, len(stratum), (rows, len(stratum)))] for stratum in strata], axis=1
+        )  # (rows, units)
+        drawn += np.arange(rows)[:, None] * count
+        weights = np.bincount(drawn.ravel(), minlength=rows * count).reshape(rows, count)
+        yield weights[:, unit_of].astype(float)  # (rows, N)
+
+
+def _percentiles(values: NDArray[np.float64]) -> list[float] | None:
+    values = values[~np.isnan(values)]
+    if len(values) == 0:
+        return None
+    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return [float(low), float(high)]
+
+
+def compare(first: Predictions, second: Predictions, replicates: int, seed: int) -> dict[str, Any]:
+    """Compare two prediction sets of the same figures; differences are first minus second.
+
+    Returns
+    -------
+    `balanced_accuracy` and `roc_auc`: first, second, difference, interval and two-sided p by the paired
+    bootstrap; `delong`: z and p of the ROC AUC's difference, figures taken as independent.
+
+    Raises
+    ------
+    DataError : the two do not hold the same figures with the same truth.
+    """
+    figures, other = first.figures, _aligned(first, second)
+    score_first, score_second = weighted_scorer(figures), weighted_scorer(other)
+    once = np.ones((1, len(figures)))
+    result: dict[str, Any] = {"other": str(second.source)}
+    differences = None
+    if _varies(figures):
+        differences = np.concatenate(
+            [
+                score_first(weights) - score_second(weights)
+                for weights in _replicates(figures, replicates, seed)
+            ]
+        )  # (R, 5)
+    for name in ("balanced_accuracy", "roc_auc"):
+        k = METRICS.index(name)
+        a, b = float(score_first(once)[0, k]), float(score_second(once)[0, k])
+        result[name] = {"first": a, "second": b, "difference": a - b, "interval": None, "p": None}
+        if differences is not None:
+            drawn = differences[~np.isnan(differences[:, k]), k]
+            # One is added to either count: no finite number of replicates proves p = 0.
+            tail = min(np.sum(drawn <= 0), np.sum(drawn >= 0)) + 1
+            result[name]["interval"] = _percentiles(drawn)
+            result[name]["p"] = float(min(1.0, 2 * tail / (len(drawn) + 1)))
+    z, p = delong(
+        figures["label"].to_numpy(), figures["confidence"].to_numpy(), other["confidence"].to_numpy()
+    )
+    result["delong"] = {"z": z, "p": p}
+    return result
+
+
+def _aligned(first: Predictions, second: Predictions) -> DataFrame:
+    """The figures of `second` in the order of `first`."""
+    keys = ["image", "page"]
+    merged = first.figures[keys].merge(second.figures, how="left", on=keys)
+    if len(merged) != len(second.figures) or merged["label"].isna().any():
+        raise DataError(
+            f"{second.source} holds other figures than {first.source} "
+            f"({len(second.figures)} and {len(first.figures)}), expected the same ones to compare"
+        )
+    if (merged["label"].to_numpy() != first.figures["label"].to_numpy()).any():
+        raise DataError(f"{second.source} has other labels than {first.source}, expected the same truth")
+    return merged
+
+
+def delong(
+    label: NDArray[np.int64], first: NDArray[np.float64], second: NDArray[np.float64]
+) -> tuple[float | None, float | None]:
+    """Test two correlated ROC AUCs for a difference (DeLong, DeLong and Clarke-Pearson, Biometrics 1988).
+
+    The structural components come from midranks (Sun and Xu, IEEE Signal Processing Letters 2014).
+
+    Parameters
+    ----------
+    label : (N,) 1 for AMF, 0 for NMF.
+    first, second : (N,) scores of the same figures.
+
+    Returns
+    -------
+    z of AUC(first) - AUC(second), and the two-sided p. Both are None with fewer than two figures of a class.
+    Where the difference has no variance, z is None and p is 1 if the AUCs are equal, else 0.
+    """
+    positive = label == 1
+    if min(positive.sum(), (~positive).sum()) < 2:
+        return None, None
+    by_positive, by_negative, areas = [], [], []
+    for scores in (first, second):
+        ranks, m, n = rankdata(scores), positive.sum(), (~positive).sum()
+        by_positive.append(
+            (ranks[positive] - rankdata(scores[positive])) / n
+        )  # share of NMF each AMF outscores
+        by_negative.append(1 - (ranks[~positive] - rankdata(scores[~positive])) / m)
+        areas.append(by_positive[-1].mean())
+    variance = _difference_variance(by_positive) + _difference_variance(by_negative)
+    difference = areas[0] - areas[1]
+    if variance == 0:
+        return None, 1.0 if difference == 0 else 0.0
+    z = float(difference / np.sqrt(variance))
+    return z, float(2 * norm.sf(abs(z)))
+
+
+def _difference_variance(components: list[NDArray[np.float64]]) -> float:
+    return float(np.var(components[0] - components[1], ddof=1) / len(components[0]))

@@ -1,0 +1,120 @@
+"""The evaluation as one HTML file that opens from disk: no script, no font, no picture from elsewhere."""
+
+import base64
+import io
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+from pandas import DataFrame
+from PIL import Image
+
+import amf
+from amf.errors import DataError, JobError
+from amf.evaluation import charts, metrics, summary
+from amf.evaluation.predictions import Predictions
+from amf.stack import SUFFIXES, read_patch, read_stack
+
+GALLERY_SIZE = 12
+
+
+@dataclass(frozen=True)
+class Card:
+    """One figure of a gallery; `thumbnail` is a data URI, None where its image was not found."""
+
+    name: str
+    confidence: float
+    context: str
+    thumbnail: str | None
+
+
+def write(
+    path: Path, predictions: Predictions, numbers: dict[str, Any], title: str, patches: Path | None
+) -> None:
+    """Write the report.
+
+    Parameters
+    ----------
+    numbers : what amf.evaluation.summary.summarise gave for `predictions`.
+    patches : folder with the images named by the predictions, for the galleries; None for no thumbnails.
+
+    Raises
+    ------
+    DataError : `patches` is not a folder, or the report cannot be written.
+    """
+    if patches is not None and not patches.is_dir():
+        raise DataError(f"{patches} is not a folder, expected the one with the patches the predictions name")
+    try:
+        path.write_text(render(predictions, numbers, title, patches), encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def render(predictions: Predictions, numbers: dict[str, Any], title: str, patches: Path | None) -> str:
+    """The report's HTML; see `write`."""
+    figures = predictions.figures
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("amf.evaluation", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"decimals": summary.decimals, "span": summary.span, "p_value": summary.p_value}
+    figure_charts = [
+        ("ROC curve", charts.roc(figures)),
+        ("Precision and recall", charts.precision_recall(figures)),
+        ("Reliability", charts.reliability(figures)),
+        ("Threshold", charts.threshold(figures, numbers["threshold"])),
+    ]
+    return environment.get_template("report.html.jinja").render(
+        title=title,
+        version=amf.__version__,
+        source=predictions.source.name,
+        numbers=numbers,
+        metrics=metrics.METRICS,
+        parts=[_part(numbers, name) for name in numbers["figures"]],
+        charts=[(name, Markup(chart)) for name, chart in figure_charts],  # our own SVG, not to be escaped
+        domain_chart=Markup(charts.domains(numbers)) if "domain" in figures else None,
+        galleries=[
+            ("Missed: AMF called normal, lowest confidence first", gallery(figures, 1, patches)),
+            ("False alarms: NMF called atypical, highest confidence first", gallery(figures, 0, patches)),
+        ],
+        with_patches=patches is not None,
+    )  # fmt: skip
+
+
+def _part(numbers: dict[str, Any], name: str) -> tuple[str, Any, Any, Any]:
+    """What the tables show of "overall" or of one domain: name, counts, scores, intervals."""
+    scores = summary.scores_of(numbers, name)
+    return name.removeprefix("domain_"), numbers["figures"][name], scores, numbers["intervals"][name]
+
+
+def gallery(figures: DataFrame, label: int, patches: Path | None) -> list[Card]:
+    """The errors on figures of one class (1 = AMF), the most confident first, at most GALLERY_SIZE."""
+    wrong = figures[(figures["label"] == label) & (figures["predicted"] != label)]
+    wrong = wrong.sort_values("confidence", ascending=label == 1, kind="stable").head(GALLERY_SIZE)
+    cards = []
+    for row in wrong.to_dict("records"):
+        page = None if row["page"] is None or row["page"] != row["page"] else int(row["page"])
+        name = PurePath(row["image"]).name + ("" if page is None else f", page {page}")
+        context = " · ".join(str(row[key]) for key in ("domain", "slide") if key in row)
+        thumbnail = None if patches is None else _thumbnail(patches, row["image"], page or 0)
+        cards.append(Card(name, float(row["confidence"]), context, thumbnail))
+    return cards
+
+
+def _thumbnail(patches: Path, image: str, page: int) -> str | None:
+    """The patch as a JPEG data URI, looked for by its path below `patches` and by its name there."""
+    for path in (patches / image, patches / PurePath(image).name):
+        try:
+            stacked = path.suffix.lower() in SUFFIXES
+            picture = Image.fromarray(read_stack(path)[page] if stacked else read_patch(path))
+        except (JobError, IndexError):
+            continue
+        out = io.BytesIO()
+        picture.save(out, format="JPEG", quality=85)
+        return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode()
+    return None

@@ -1,0 +1,131 @@
+"""All numbers of one evaluation in one dictionary: what `metrics.json` holds and the report shows."""
+
+import math
+from typing import Any
+
+from amf.evaluation import bootstrap, metrics
+from amf.evaluation.predictions import Predictions
+
+
+def summarise(
+    predictions: Predictions, replicates: int, seed: int, other: Predictions | None = None
+) -> dict[str, Any]:
+    """Evaluate predictions, and compare them with others of the same figures.
+
+    Returns
+    -------
+    JSON-ready: `results` (empty, as the organisers leave it) and `aggregates` are theirs, the rest is ours.
+
+    Raises
+    ------
+    DataError : the two prediction sets hold different figures.
+    """
+    figures = predictions.figures
+    label, confidence = figures["label"].to_numpy(), figures["confidence"].to_numpy()
+    aggregates, domain_notes = metrics.aggregates(figures)
+    threshold, threshold_notes = metrics.threshold_regret(figures)
+    parts = {"overall": figures}
+    if "domain" in figures:
+        parts |= {f"domain_{domain}": part for domain, part in figures.groupby("domain", sort=True)}
+    summary = {
+        "results": {},
+        "aggregates": aggregates,
+        "figures": {name: _counts(part) for name, part in parts.items()},
+        "intervals": {
+            "level": bootstrap.LEVEL,
+            "replicates": replicates,
+            "seed": seed,
+            "resampled": bootstrap.resampled_unit(figures),
+            **{name: bootstrap.intervals(part, replicates, seed) for name, part in parts.items()},
+        },
+        "calibration": metrics.calibration(label, confidence),
+        "threshold": threshold,
+        "notes": predictions.notes + threshold_notes + domain_notes,
+    }
+    if other is not None:
+        summary["comparison"] = bootstrap.compare(predictions, other, replicates, seed)
+    return summary
+
+
+def _counts(figures: Any) -> dict[str, int | None]:
+    label, predicted = figures["label"].to_numpy(), figures["predicted"].to_numpy()
+    return {
+        "all": len(figures),
+        "atypical": int(label.sum()),
+        "normal": int(len(figures) - label.sum()),
+        "slides": int(figures["slide"].nunique()) if "slide" in figures else None,
+        **metrics.confusion(label, predicted),
+    }
+
+
+def as_text(summary: dict[str, Any]) -> str:
+    """The summary as a table for the console: one line overall and one a domain."""
+    lines = [_line("", "figures", "AMF", "BA", "95 % interval", "sens", "spec", "AUC")]
+    for name, counts in summary["figures"].items():
+        scores = {metric: decimals(value) for metric, value in scores_of(summary, name).items()}
+        lines.append(
+            _line(
+                name.removeprefix("domain_")[:28],
+                counts["all"],
+                counts["atypical"],
+                scores["balanced_accuracy"],
+                span(summary["intervals"][name]["balanced_accuracy"]),
+                scores["sensitivity"],
+                scores["specificity"],
+                scores["roc_auc"],
+            )
+        )
+    threshold, calibration = summary["threshold"], summary["calibration"]
+    lines.append(
+        f"best threshold {threshold['best_threshold']:.4f}: BA {threshold['best_balanced_accuracy']:.4f}, "
+        f"regret {threshold['regret']:.4f}; calibration error "
+        f"{calibration['expected_calibration_error']:.4f}, Brier score {calibration['brier_score']:.4f}"
+    )
+    if "comparison" in summary:
+        comparison = summary["comparison"]
+        for name in ("balanced_accuracy", "roc_auc"):
+            row = comparison[name]
+            lines.append(
+                f"{name} against {comparison['other']}: {row['difference']:+.4f} "
+                f"({span(row['interval'], signed=True)}), p {p_value(row['p'])}"
+            )
+        lines.append(f"roc_auc by DeLong's test: p {p_value(comparison['delong']['p'])}")
+    return "\n".join(lines + [f"note: {note}" for note in summary["notes"]])
+
+
+def _line(name: str, *cells: object) -> str:
+    widths = [8, 6, 8, 15, 8, 8, 8]
+    return f"{name:28}" + "".join(f" {cell!s:>{width}}" for cell, width in zip(cells, widths, strict=True))
+
+
+def scores_of(summary: dict[str, Any], name: str) -> dict[str, float | None]:
+    """The five metrics of "overall" or of "domain_…"; None where the class they rest on is absent."""
+    aggregates, counts = summary["aggregates"], summary["figures"][name]
+    if name == "overall":
+        return {metric: aggregates[f"overall_{metric}"] for metric in metrics.METRICS}
+    scores = dict(aggregates[name])
+    if counts["atypical"] == 0:
+        scores["sensitivity"] = scores["balanced_accuracy"] = None
+    if counts["normal"] == 0:
+        scores["specificity"] = scores["balanced_accuracy"] = None
+    return scores
+
+
+def decimals(value: float | None) -> str:
+    """A score for a reader's eye: four digits, a dash where there is none."""
+    return "–" if value is None or math.isnan(value) else f"{value:.4f}"
+
+
+def span(interval: list[float] | None, signed: bool = False) -> str:
+    """An interval for a reader's eye."""
+    if interval is None:
+        return "–"
+    low, high = interval
+    return f"{low:+.3f} to {high:+.3f}" if signed else f"{low:.3f}–{high:.3f}"
+
+
+def p_value(p: float | None) -> str:
+    """A p-value for a reader's eye."""
+    if p is None:
+        return "–"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"

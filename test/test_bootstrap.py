@@ -1,0 +1,199 @@
+"""Intervals and tests against naive loops, known distributions and hand-worked cases."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pandas import DataFrame
+from scipy.stats import binom
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, recall_score, roc_auc_score
+
+from amf.errors import DataError
+from amf.evaluation import bootstrap
+from amf.evaluation.metrics import METRICS
+from amf.evaluation.predictions import Predictions
+
+
+def draw(count: int, separation: float = 1.0, seed: int = 0, slides: int | None = None) -> DataFrame:
+    rng = np.random.default_rng(seed)
+    label = np.arange(count) % 3 == 0
+    logit = separation * (2 * label - 1) + rng.normal(0, 1, count)
+    confidence = (1 / (1 + np.exp(-logit))).round(3)
+    figures = DataFrame(
+        {
+            "image": [f"{k}.png" for k in range(count)],
+            "page": 0,
+            "label": label.astype(int),
+            "predicted": (confidence >= 0.5).astype(int),
+            "confidence": confidence,
+        }
+    )
+    return figures if slides is None else figures.assign(slide=[f"s{k % slides}" for k in range(count)])
+
+
+def test_weighted_metrics_are_those_of_the_repeated_figures() -> None:
+    figures = draw(60)
+    weights = np.random.default_rng(1).integers(0, 4, (5, 60))
+    found = bootstrap.weighted_scorer(figures)(weights.astype(float))
+    for row, counts in zip(found, weights, strict=True):
+        repeated = figures.loc[np.repeat(np.arange(60), counts)]
+        y, predicted = repeated["label"], repeated["predicted"]
+        expected = [
+            recall_score(y, predicted),
+            recall_score(y, predicted, pos_label=0),
+            balanced_accuracy_score(y, predicted),
+            accuracy_score(y, predicted),
+            roc_auc_score(y, repeated["confidence"]),
+        ]
+        np.testing.assert_allclose(row, expected, atol=1e-12)
+
+
+def test_interval_of_the_sensitivity_is_the_binomials() -> None:
+    figures = draw(900)  # 300 AMF; resampled within the class, the found ones are binomial
+    found = int(((figures["label"] == 1) & (figures["predicted"] == 1)).sum())
+
+    low, high = bootstrap.intervals(figures, 4000, seed=0)["sensitivity"]
+
+    expected = binom.ppf([0.025, 0.975], 300, found / 300) / 300
+    # The simulated quantile may lie a figure or two beside the exact one.
+    np.testing.assert_allclose([low, high], expected, atol=2.01 / 300)
+
+
+def test_intervals_by_a_naive_loop_over_slides() -> None:
+    figures = draw(240, slides=40)
+    fast = bootstrap.intervals(figures, 2000, seed=0)
+
+    rng = np.random.default_rng(5)
+    groups = [part for _, part in figures.groupby("slide")]
+    strata = [[g for g in groups if g["label"].any()], [g for g in groups if not g["label"].any()]]
+    drawn = []
+    for _ in range(600):
+        chosen = [stratum[k] for stratum in strata for k in rng.integers(0, len(stratum), len(stratum))]
+        label = np.concatenate([g["label"] for g in chosen])
+        drawn.append(balanced_accuracy_score(label, np.concatenate([g["predicted"] for g in chosen])))
+    slow = np.quantile(drawn, [0.025, 0.975])
+
+    # Two independent simulations of the same interval: Monte Carlo error of a tail quantile.
+    np.testing.assert_allclose(fast["balanced_accuracy"], slow, atol=0.015)
+
+
+def test_slides_that_repeat_one_figure_widen_the_interval() -> None:
+    once = draw(90)
+    tenfold = once.loc[np.repeat(np.arange(90), 10)].reset_index(drop=True)
+    blind = bootstrap.intervals(tenfold, 1000, seed=0)["roc_auc"]
+    aware = bootstrap.intervals(tenfold.assign(slide=tenfold["image"]), 1000, seed=0)["roc_auc"]
+    right = bootstrap.intervals(once, 1000, seed=0)["roc_auc"]
+
+    assert aware == pytest.approx(right, abs=1e-12)  # the same draws of the same units
+    assert blind[1] - blind[0] < 0.5 * (right[1] - right[0])
+
+
+def test_seed_decides() -> None:
+    figures = draw(100)
+    assert bootstrap.intervals(figures, 300, seed=3) == bootstrap.intervals(figures, 300, seed=3)
+    assert bootstrap.intervals(figures, 300, seed=3) != bootstrap.intervals(figures, 300, seed=4)
+
+
+def test_no_interval_where_nothing_can_vary() -> None:
+    none = dict.fromkeys(METRICS)
+    figures = draw(30)
+    assert bootstrap.intervals(figures[figures["label"] == 0], 100, seed=0) == none
+    assert bootstrap.intervals(figures.assign(slide="one"), 100, seed=0) == none
+    one_positive = figures[(figures["label"] == 0) | (figures.index == 0)]
+    assert bootstrap.intervals(one_positive, 100, seed=0) == none
+
+
+def naive_delong(label: np.ndarray, first: np.ndarray, second: np.ndarray) -> float:
+    """z by the double loops of the 1988 paper: kernel, structural components, covariances S10 and S01."""
+
+    def kernel(x: float, y: float) -> float:
+        return 1.0 if x > y else 0.5 if x == y else 0.0
+
+    areas, v10, v01 = [], [], []
+    for scores in (first, second):
+        amf, nmf = scores[label == 1], scores[label == 0]
+        v10.append([np.mean([kernel(x, y) for y in nmf]) for x in amf])
+        v01.append([np.mean([kernel(x, y) for x in amf]) for y in nmf])
+        areas.append(np.mean(v10[-1]))
+    covariance = np.cov(v10) / len(v10[0]) + np.cov(v01) / len(v01[0])
+    contrast = np.array([1.0, -1.0])
+    return float((areas[0] - areas[1]) / np.sqrt(contrast @ covariance @ contrast))
+
+
+def test_delong_is_the_papers_double_loop() -> None:
+    rng = np.random.default_rng(2)
+    label = rng.integers(0, 2, 80)
+    first = (label + rng.normal(0, 1, 80)).round(1)  # with ties
+    second = (label + rng.normal(0, 2, 80)).round(1)
+
+    z, p = bootstrap.delong(label, first, second)
+
+    assert z == pytest.approx(naive_delong(label, first, second), abs=1e-10)
+    assert p == pytest.approx(2 * (1 - 0.5 * (1 + math.erf(abs(z) / 2**0.5))))
+
+
+def test_delong_worked_by_hand() -> None:
+    # AMF 2, 4 and NMF 1, 3 in the first; AMF 1, 4 and NMF 2, 3 in the second. First: V10 = (1/2, 1), V01 =
+    # (1, 1/2), AUC 3/4. Second: V10 = (0, 1), V01 = (1/2, 1/2), AUC 1/2. Differences of the components:
+    # (1/2, 0) and (1/2, 0), each of variance 1/8 over 2 figures: variance 1/8, z = (1/4) / sqrt(1/8).
+    label = np.array([1, 1, 0, 0])
+    z, _ = bootstrap.delong(label, np.array([2.0, 4, 1, 3]), np.array([1.0, 4, 2, 3]))
+    assert z == pytest.approx(0.25 / 0.125**0.5)
+
+
+def test_delong_at_its_edges() -> None:
+    label, scores = np.array([0, 0, 1, 1]), np.array([0.1, 0.2, 0.8, 0.9])
+    assert bootstrap.delong(label, scores, scores) == (None, 1.0)
+    assert bootstrap.delong(label, scores, -scores) == (None, 0.0)
+    assert bootstrap.delong(np.array([0, 0, 1]), scores[:3], scores[:3]) == (None, None)
+
+
+def test_delong_rejects_five_in_a_hundred_of_equals() -> None:
+    rng = np.random.default_rng(0)
+    label = np.arange(120) % 2
+    rejected = 0
+    for _ in range(400):
+        common = label + rng.normal(0, 1, 120)
+        _, p = bootstrap.delong(label, common + rng.normal(0, 1, 120), common + rng.normal(0, 1, 120))
+        rejected += p < 0.05
+    assert 8 <= rejected <= 34  # 400 x 5 % = 20; three standard deviations of the binomial are 13
+
+
+def as_predictions(figures: DataFrame, name: str) -> Predictions:
+    return Predictions(Path(name), figures)
+
+
+def test_comparison_sees_a_difference_and_no_difference() -> None:
+    good, poor = draw(300, 2.0), draw(300, 0.5, seed=1)
+    found = bootstrap.compare(as_predictions(good, "a"), as_predictions(poor, "b"), 1000, seed=0)
+    assert found["other"] == "b"
+    for name, exact in [("roc_auc", roc_auc_score), ("balanced_accuracy", balanced_accuracy_score)]:
+        column = "confidence" if name == "roc_auc" else "predicted"
+        assert found[name]["first"] == pytest.approx(exact(good["label"], good[column]))
+        assert found[name]["second"] == pytest.approx(exact(poor["label"], poor[column]))
+        assert found[name]["interval"][0] > 0
+        assert found[name]["p"] == pytest.approx(2 / 1001)  # no replicate beyond zero
+    assert found["delong"]["p"] < 1e-6
+
+    same = bootstrap.compare(as_predictions(good, "a"), as_predictions(good, "b"), 200, seed=0)
+    assert same["roc_auc"]["p"] == same["balanced_accuracy"]["p"] == same["delong"]["p"] == 1
+    assert same["roc_auc"]["interval"] == [0, 0]
+
+
+def test_comparison_matches_figures_by_name() -> None:
+    first, second = draw(90, 1.0), draw(90, 1.5, seed=1)
+    expected = bootstrap.compare(as_predictions(first, "a"), as_predictions(second, "b"), 200, seed=0)
+    shuffled = second.sample(frac=1, random_state=0)
+    assert (
+        bootstrap.compare(as_predictions(first, "a"), as_predictions(shuffled, "b"), 200, seed=0) == expected
+    )
+
+
+def test_comparison_refuses_other_figures_and_other_truth() -> None:
+    figures = draw(30)
+    with pytest.raises(DataError, match="holds other figures than"):
+        bootstrap.compare(as_predictions(figures, "a"), as_predictions(figures[1:], "b"), 10, seed=0)
+    turned = figures.assign(label=1 - figures["label"])
+    with pytest.raises(DataError, match="has other labels than"):
+        bootstrap.compare(as_predictions(figures, "a"), as_predictions(turned, "b"), 10, seed=0)

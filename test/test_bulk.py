@@ -1,0 +1,323 @@
+"""Scoring many files: found, resumed after a kill, sharded, and honest about the bad ones."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from amf import bulk, bundle
+from amf.cli import main as amf
+from amf.errors import DataError
+from amf.evaluation import predictions
+from amf.predict import Predictor
+
+from .conftest import ROOT, save_tiff
+
+Make = Callable[..., Path]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """21 patches and one stack of 3 pages below `images`, distinct noise each."""
+    generator = np.random.default_rng(0)
+    images = tmp_path / "images"
+    (images / "sub").mkdir(parents=True)
+    for number in range(21):
+        path = images / ("sub" if number % 2 else "") / f"{number:02}.png"
+        Image.fromarray(generator.integers(0, 256, (128, 128, 3), dtype=np.uint8)).save(
+            path, compress_level=1
+        )
+    save_tiff(images / "stack.tiff", generator.integers(0, 256, (3, 128, 128, 3), dtype=np.uint8))
+    return images
+
+
+@pytest.fixture
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bulk, "CHUNK_FILES", 4)
+    monkeypatch.setattr(bulk, "BATCH_PATCHES", 3)
+
+
+def predict(model: Path, output: Path, *inputs: Path | str, code: int = 0) -> pd.DataFrame:
+    assert amf(["predict", *map(str, inputs), "--model", str(model), "--output", str(output)]) == code
+    return pd.read_csv(output)
+
+
+def test_find_items_names_images_relative_to_their_folder(folder: Path, tmp_path: Path) -> None:
+    (folder / "notes.txt").write_text("no image")
+    (folder / ".hidden.png").write_text("nor this")
+
+    items = bulk.find_items([str(folder)])
+
+    assert len(items) == 22
+    assert items[0] == bulk.Item("00.png", folder / "00.png")
+    assert {item.image for item in items} >= {"sub/01.png", "stack.tiff"}
+    assert all(item.path.is_file() for item in items)
+
+
+def test_find_items_takes_globs_files_and_tables(folder: Path, tmp_path: Path) -> None:
+    assert len(bulk.find_items([str(folder / "**" / "*.png")])) == 21
+    assert [item.path for item in bulk.find_items([str(folder / "00.png")])] == [folder / "00.png"]
+    table = pd.DataFrame(
+        {"image": ["00.png", "sub/01.png"], "label": [0, 1], "slide": ["007", None], "x": [1, 2]}
+    )
+    for name in ("t.csv", "t.parquet"):
+        path = tmp_path / name
+        table.to_csv(path, index=False) if name == "t.csv" else table.to_parquet(path)
+        items = bulk.find_items([str(path)], root=folder)
+        assert items[0] == bulk.Item("00.png", folder / "00.png", {"label": 0, "slide": "007"})
+        assert items[1].truth == {"label": 1, "slide": None}
+
+
+def test_find_items_refuses(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    pd.DataFrame({"file": ["a"]}).to_csv(tmp_path / "t.csv", index=False)
+    for given, message in [
+        (["absent.png"], "absent.png is, holds or matches no image"),
+        ([str(tmp_path / "empty")], "empty is, holds or matches no image"),
+        ([str(folder), str(folder)], "a second image is named '00.png'"),
+        ([str(tmp_path / "t.csv")], "has the columns file; expected 'image'"),
+    ]:
+        with pytest.raises(DataError, match=message):
+            bulk.find_items(given)
+
+
+def test_inputs_of_different_columns_are_refused(folder: Path, tmp_path: Path) -> None:
+    pd.DataFrame({"image": ["images/00.png"], "label": [0]}).to_csv(tmp_path / "t.csv", index=False)
+    with pytest.raises(DataError, match="expected inputs with the same columns"):
+        bulk.find_items([str(tmp_path / "t.csv"), str(folder)])
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_table_holds_what_the_predictor_says_of_each_file(
+    folder: Path, tmp_path: Path, make_bundle: Make
+) -> None:
+    model = make_bundle(temperature=2.0, threshold=0.4)
+    table = predict(model, tmp_path / "p.csv", folder)
+
+    assert table.columns.tolist() == ["image", "page", "class", "confidence", "logit"]
+    names = [item.image for item in bulk.find_items([str(folder)])]
+    at = names.index("stack.tiff")
+    assert table["image"].tolist() == names[:at] + ["stack.tiff"] * 3 + names[at + 1 :]
+    assert table.loc[table["image"] == "stack.tiff", "page"].tolist() == [0, 1, 2]
+    assert table["page"].notna().sum() == 3
+    predictor = Predictor(bundle.load(model))
+    for row in table.itertuples():
+        with Image.open(folder / row.image) as image:
+            image.seek(0 if np.isnan(row.page) else int(row.page))
+            pixels = np.array(image.convert("RGB"))
+        (alone,) = predictor.predict(pixels[None])
+        assert row.confidence == pytest.approx(alone.confidence, abs=1e-6)  # fp32, another batch size
+        assert row.confidence == pytest.approx(1 / (1 + np.exp(-row.logit / 2.0)), abs=1e-12)
+        assert (row[3] == "atypical") == (row.confidence >= 0.4)
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_formats_hold_the_same(folder: Path, tmp_path: Path, make_bundle: Make) -> None:
+    model = make_bundle()
+    expected = predict(model, tmp_path / "p.csv", folder)
+    for name, read in [("p.parquet", pd.read_parquet), ("p.json", pd.read_json)]:
+        assert amf(["predict", str(folder), "--model", str(model), "--output", str(tmp_path / name)]) == 0
+        found = read(tmp_path / name)
+        pd.testing.assert_frame_equal(found.astype({"page": float}), expected, check_exact=name != "p.json")
+
+
+def test_predicted_table_can_be_evaluated(folder: Path, tmp_path: Path, make_bundle: Make) -> None:
+    names = [f"images/{'sub/' if k % 2 else ''}{k:02}.png" for k in range(21)]
+    labels = [k % 3 == 0 for k in range(21)]
+    patches = pd.DataFrame(
+        {"image": names, "label": np.array(labels, dtype=int), "slide": "s", "domain": "d"}
+    )
+    patches.to_csv(tmp_path / "patches.csv", index=False)
+
+    for name in ("p.csv", "p.parquet", "p.json"):
+        output = tmp_path / name
+        command = [
+            "predict",
+            str(tmp_path / "patches.csv"),
+            "--model",
+            str(make_bundle()),
+            "--output",
+            str(output),
+        ]
+        assert amf(command) == 0
+        figures = predictions.read(output).figures
+        assert figures["label"].tolist() == labels
+        assert set(figures["slide"]) == {"s"}
+        assert set(figures["domain"]) == {"d"}
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize("torn", [b"", b'{"rows": [[0, 0, 1.', b'{"rows": []}'])
+def test_broken_run_goes_on_to_the_same_table(
+    folder: Path, tmp_path: Path, make_bundle: Make, monkeypatch: pytest.MonkeyPatch, torn: bytes
+) -> None:
+    model = make_bundle()
+    predict(model, tmp_path / "whole.csv", folder)
+
+    calls = 0
+    original = Predictor.logits
+
+    def fail_on_the_sixth(self: Predictor, patches: NDArray[np.uint8]) -> NDArray[np.float64]:
+        nonlocal calls
+        calls += 1
+        if calls == 6:
+            raise KeyboardInterrupt
+        return original(self, patches)
+
+    monkeypatch.setattr(Predictor, "logits", fail_on_the_sixth)
+    command = ["predict", str(folder), "--model", str(model), "--output", str(tmp_path / "p.csv")]
+    with pytest.raises(KeyboardInterrupt):
+        amf(command)
+    part = bulk.part_path(tmp_path / "p.csv", 0, 1)
+    lines_done = part.read_bytes().count(b"\n")
+    assert lines_done > 1
+    assert not (tmp_path / "p.csv").exists()
+    with part.open("ab") as file:  # a line that a kill cut short
+        file.write(torn)
+
+    assert amf(command) == 0
+
+    assert (tmp_path / "p.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    assert not part.exists()
+    whole_run = (
+        6 * 2
+    )  # 22 files in chunks of 4, batches of 3: two batches a chunk, one of them of the remainder
+    assert calls - 6 < whole_run  # the chunks done were not scored again
+
+
+def test_killed_process_goes_on_to_the_same_table(tmp_path: Path, make_bundle: Make) -> None:
+    generator = np.random.default_rng(0)
+    drawn = []
+    for number in range(8):
+        drawn.append(tmp_path / f"drawn{number}.png")
+        Image.fromarray(generator.integers(0, 256, (128, 128, 3), dtype=np.uint8)).save(
+            drawn[-1], compress_level=1
+        )
+    images = tmp_path / "images"
+    images.mkdir()
+    for number in range(16 * bulk.CHUNK_FILES):
+        os.link(drawn[number % 8], images / f"{number:05}.png")
+    model = make_bundle()
+    output = tmp_path / "p.csv"
+    command = [sys.executable, "-m", "amf.cli", "predict", str(images), "--model", str(model)]
+    process = subprocess.Popen([*command, "--output", str(output)], cwd=ROOT, stderr=subprocess.DEVNULL)
+    part = bulk.part_path(output, 0, 1)
+    while process.poll() is None and not (part.exists() and part.read_bytes().count(b"\n") >= 2):
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not output.exists()
+    assert part.read_bytes().count(b"\n") >= 2
+
+    again = subprocess.run(
+        [*command, "--output", str(output)], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    subprocess.run(
+        [*command, "--output", str(tmp_path / "whole.csv")], cwd=ROOT, check=True, capture_output=True
+    )
+
+    assert output.read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    scored_again = int(again.stdout.split("scored ")[1].split()[0])
+    assert scored_again <= 15 * bulk.CHUNK_FILES
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize("world", [2, 3, 9])  # 22 files are 6 chunks: some of the nine ranks have none
+def test_ranks_share_the_work_and_the_last_one_merges(
+    folder: Path, tmp_path: Path, make_bundle: Make, monkeypatch: pytest.MonkeyPatch, world: int
+) -> None:
+    model = make_bundle()
+    predict(model, tmp_path / "whole.csv", folder)
+    output = tmp_path / "p.csv"
+    monkeypatch.setenv("WORLD_SIZE", str(world))
+    for rank in reversed(range(world)):
+        assert not output.exists()
+        monkeypatch.setenv("RANK", str(rank))
+        assert amf(["predict", str(folder), "--model", str(model), "--output", str(output)]) == 0
+
+    assert output.read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    assert list(tmp_path.glob("*.partial")) == []
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_bad_files_are_reported_and_the_rest_is_scored(
+    folder: Path, tmp_path: Path, make_bundle: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = make_bundle()
+    good = predict(model, tmp_path / "good.csv", folder)
+    (folder / "05bad.png").write_bytes((folder / "00.png").read_bytes()[:2000])
+    Image.new("RGB", (64, 128)).save(folder / "small.png")
+    (folder / "text.png").write_text("no picture")
+    (folder / "bad.tiff").write_bytes(b"II*\0")
+
+    table = predict(model, tmp_path / "p.csv", folder, code=2)
+
+    assert table["image"].tolist() == good["image"].tolist()
+    np.testing.assert_allclose(table["logit"], good["logit"], atol=1e-5)  # in other batches
+    errors = pd.read_csv(tmp_path / "p.errors.csv")
+    assert set(errors["image"]) == {"05bad.png", "small.png", "text.png", "bad.tiff"}
+    assert "64 x 128 px, expected 128 x 128" in errors.set_index("image").loc["small.png", "error"]
+    last_line = capsys.readouterr().err.splitlines()[-1]
+    assert last_line.startswith(
+        f"4 of 26 files could not be scored and are listed in {tmp_path / 'p.errors.csv'}"
+    )
+
+
+def test_part_of_another_run_is_refused(folder: Path, tmp_path: Path, make_bundle: Make) -> None:
+    items = bulk.find_items([str(folder)])
+    predictor = Predictor(bundle.load(make_bundle()))
+    assert bulk.score(items, predictor, "digest", tmp_path / "p.csv") == 22
+    assert bulk.score(items, predictor, "digest", tmp_path / "p.csv") == 0  # done already
+    for changed, digest in [(items[1:], "digest"), (items, "of another bundle")]:
+        with pytest.raises(DataError, match="was begun with other files or another bundle"):
+            bulk.score(changed, predictor, digest, tmp_path / "p.csv")
+
+
+def test_decoding_stays_a_bounded_number_of_files_ahead(folder: Path) -> None:
+    taken = 0
+
+    def items() -> list[bulk.Item]:
+        nonlocal taken
+        for _ in range(1000):
+            taken += 1
+            yield bulk.Item("00.png", folder / "00.png")
+
+    with bulk.ThreadPoolExecutor(2) as pool:
+        for given, pages in enumerate(bulk._decode_ahead(items(), pool)):
+            assert pages.shape == (1, 128, 128, 3)
+            assert taken - given <= bulk._DECODED_AHEAD + 1
+    assert given == 999
+
+
+def test_command_refuses_before_it_works(
+    folder: Path, tmp_path: Path, make_bundle: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "there.csv").write_text("")
+    model = str(make_bundle())
+    for output, used, code, message in [
+        ("there.csv", model, 2, "exists already"),
+        ("p.xlsx", model, 2, "expected a name in .csv, .parquet, .json"),
+        ("p.csv", str(tmp_path / "none"), 3, "bundle.json cannot be read"),
+    ]:
+        assert amf(["predict", str(folder), "--model", used, "--output", str(tmp_path / output)]) == code
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "p.csv").exists()
+
+
+def test_part_file_is_one_line_a_chunk(folder: Path, tmp_path: Path, make_bundle: Make) -> None:
+    items = bulk.find_items([str(folder)])
+    bulk.score(items, Predictor(bundle.load(make_bundle())), "digest", tmp_path / "p.csv")
+    header, chunk = map(json.loads, bulk.part_path(tmp_path / "p.csv", 0, 1).read_text().splitlines())
+    assert header["bundle"] == "digest"
+    assert len(chunk["rows"]) == 24
+    assert chunk["faults"] == []

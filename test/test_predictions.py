@@ -1,0 +1,219 @@
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from pandas import DataFrame
+
+from amf.errors import DataError
+from amf.evaluation import predictions
+
+OUTPUT = "multiple-mitotic-figure-classification"
+
+
+@pytest.fixture
+def write_platform(tmp_path: Path) -> Callable[..., Path]:
+    """A folder as the platform hands it to the evaluation: stacks with their outputs and truths."""
+
+    def write(outputs: dict[str, Any], truth: dict[str, list[str]]) -> Path:
+        jobs = []
+        for number, (image, output) in enumerate(outputs.items()):
+            socket = {"slug": OUTPUT, "relative_path": f"{OUTPUT}.json"}
+            stack = {"interface": {"slug": "stacked-histopathology-roi-cropouts"}, "image": {"name": image}}
+            jobs.append({"pk": f"job-{number}", "inputs": [stack], "outputs": [{"interface": socket}]})
+            path = tmp_path / f"job-{number}" / "output" / f"{OUTPUT}.json"
+            path.parent.mkdir(parents=True)
+            path.write_text(json.dumps(output))
+        (tmp_path / "predictions.json").write_text(json.dumps(jobs))
+        entries = [{"image": k, "labels": v, "tumordomains": [1] * len(v)} for k, v in truth.items()]
+        (tmp_path / "ground_truth.json").write_text(json.dumps(entries))
+        return tmp_path
+
+    return write
+
+
+GOOD = [{"class": "normal", "confidence": 0.1}, {"class": "atypical", "confidence": 0.9}]
+TRUTH = {"a.tiff": ["normal", "atypical"]}
+
+
+def test_platform_layout_becomes_one_row_a_figure(write_platform: Callable[..., Path]) -> None:
+    read = predictions.read(write_platform({"a.tiff": GOOD}, TRUTH))
+
+    assert read.figures.to_dict("list") == {
+        "image": ["a.tiff", "a.tiff"],
+        "page": [0, 1],
+        "label": [0, 1],
+        "predicted": [0, 1],
+        "confidence": [0.1, 0.9],
+        "domain": [1, 1],
+    }
+    assert read.notes == []
+
+
+def test_truth_without_job_is_noted(write_platform: Callable[..., Path]) -> None:
+    read = predictions.read(write_platform({"a.tiff": GOOD}, {**TRUTH, "b.tiff": ["normal"]}))
+
+    assert read.notes == ["1 of 2 images in ground_truth.json have no job and were not evaluated."]
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        (GOOD[:1], r"job-0 \(a.tiff\).*holds 1 predictions, expected a list of 2"),
+        ({"class": "normal"}, "holds an object, expected a list of 2"),
+        ([GOOD[0], 0.5], "prediction 1 is a number, expected an object"),
+        ([GOOD[0], {"class": "atypical"}], r"prediction 1 has the keys \['class'\]"),
+        (
+            [GOOD[0], {"class": "atypical", "confidence": 1}],
+            "prediction 1: the confidence is 1, expected a real",
+        ),
+        ([GOOD[0], {"class": "atypical", "confidence": "0.9"}], "prediction 1: the confidence is '0.9'"),
+        ([{"class": "AMF", "confidence": 0.9}, GOOD[1]], "prediction 0: the class is 'AMF'"),
+        ([{"class": "normal", "confidence": float("nan")}, GOOD[1]], "prediction 0: the confidence is nan"),
+        ([GOOD[0], {"class": "atypical", "confidence": 1.5}], "prediction 1: the confidence is 1.5"),
+    ],
+)
+def test_outputs_the_organisers_refuse_are_refused(
+    write_platform: Callable[..., Path], output: Any, message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        predictions.read(write_platform({"a.tiff": output}, TRUTH))
+
+
+def test_job_without_truth_is_refused(write_platform: Callable[..., Path]) -> None:
+    with pytest.raises(DataError, match=r"job job-0 \(a.tiff\): .* has no truth for this image"):
+        predictions.read(write_platform({"a.tiff": GOOD}, {"b.tiff": ["normal", "atypical"]}))
+
+
+def test_missing_output_is_refused_by_name(write_platform: Callable[..., Path]) -> None:
+    folder = write_platform({"a.tiff": GOOD}, TRUTH)
+    shutil.rmtree(folder / "job-0")
+
+    with pytest.raises(DataError, match=r"job-0.*cannot be read: No such file"):
+        predictions.read(folder)
+
+
+@pytest.mark.parametrize("change", ["inputs", "outputs", "pk"])
+def test_job_that_is_no_track_2_job_is_refused(write_platform: Callable[..., Path], change: str) -> None:
+    folder = write_platform({"a.tiff": GOOD}, TRUTH)
+    jobs = json.loads((folder / "predictions.json").read_text())
+    if change == "pk":
+        del jobs[0]["pk"]
+    else:
+        jobs[0][change][0]["interface"]["slug"] = "another"
+    (folder / "predictions.json").write_text(json.dumps(jobs))
+
+    with pytest.raises(DataError, match=r"predictions.json, job 0"):
+        predictions.read(folder)
+
+
+def test_one_class_is_refused(write_platform: Callable[..., Path]) -> None:
+    with pytest.raises(DataError, match="the truth of all 2 figures is normal, expected both classes"):
+        predictions.read(write_platform({"a.tiff": GOOD}, {"a.tiff": ["normal", "normal"]}))
+
+
+def table() -> DataFrame:
+    return DataFrame(
+        {
+            "image": ["x/1.png", "x/2.png", "x/3.png"],
+            "class": ["normal", "atypical", "atypical"],
+            "confidence": [0.2, 0.7, 0.5],
+            "label": [0, 1, 0],
+            "slide": ["001", "001", "002"],
+            "domain": ["lung", "lung", "skin"],
+        }
+    )
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "json"])
+def test_table_formats_read_alike(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"predictions.{suffix}"
+    if suffix == "csv":
+        table().to_csv(path, index=False)
+    elif suffix == "parquet":
+        table().to_parquet(path)
+    else:
+        table().to_json(path, orient="records")
+
+    figures = predictions.read(path).figures
+
+    assert figures["predicted"].tolist() == [0, 1, 1]
+    assert figures["slide"].tolist() == ["001", "001", "002"]  # text, zeros and all
+    assert figures["page"].isna().all()
+    assert figures["label"].tolist() == [0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("class", "AMF", "row 3: the class is 'AMF', expected 'normal' or 'atypical'"),
+        ("confidence", 1.5, "row 3: the confidence is 1.5, expected a number from 0 to 1"),
+        ("confidence", None, "row 3: the confidence is nan"),
+        ("label", 2, "row 3: the label is 2, expected 0"),
+        ("image", "x/1.png", "row 3: 'x/1.png' is listed twice"),
+        ("slide", None, "row 3: 'x/3.png' has no slide"),
+    ],
+)
+def test_wrong_row_is_named(tmp_path: Path, column: str, value: Any, message: str) -> None:
+    wrong = table()
+    wrong[column] = [*wrong[column].tolist()[:2], value]
+    wrong.to_csv(tmp_path / "p.csv", index=False)
+
+    with pytest.raises(DataError, match=message):
+        predictions.read(tmp_path / "p.csv")
+
+
+def test_missing_column_is_named(tmp_path: Path) -> None:
+    table().drop(columns="confidence").to_csv(tmp_path / "p.csv", index=False)
+    with pytest.raises(DataError, match="expected 'confidence' too"):
+        predictions.read(tmp_path / "p.csv")
+    table().drop(columns="label").to_csv(tmp_path / "p.csv", index=False)
+    with pytest.raises(DataError, match="no column 'label'"):
+        predictions.read(tmp_path / "p.csv")
+
+
+def test_truth_table_is_matched_by_file_name_in_any_order(tmp_path: Path) -> None:
+    table()[["image", "class", "confidence"]].to_csv(tmp_path / "p.csv", index=False)
+    truth = table()[["image", "label", "domain"]].iloc[::-1]
+    truth["image"] = ["elsewhere/" + name.removeprefix("x/") for name in truth["image"]]
+    truth.to_csv(tmp_path / "truth.csv", index=False)
+
+    figures = predictions.read(tmp_path / "p.csv", tmp_path / "truth.csv").figures
+
+    assert figures["label"].tolist() == [0, 1, 0]
+    assert figures["domain"].tolist() == ["lung", "lung", "skin"]
+
+
+def test_figure_without_truth_is_refused(tmp_path: Path) -> None:
+    table().to_csv(tmp_path / "p.csv", index=False)
+    table().iloc[:2].to_csv(tmp_path / "truth.csv", index=False)
+
+    with pytest.raises(DataError, match=r"p.csv, row 3: .*truth.csv has no truth for 'x/3.png'"):
+        predictions.read(tmp_path / "p.csv", tmp_path / "truth.csv")
+
+
+def test_pages_of_a_table_take_the_organisers_truth(tmp_path: Path) -> None:
+    pages = DataFrame(
+        {"image": ["in/a.tiff"] * 2, "page": [0, 1], "class": ["normal"] * 2, "confidence": 0.25}
+    )
+    pages.to_csv(tmp_path / "p.csv", index=False)
+    truth = [{"image": "a.tiff", "labels": ["atypical", "normal"], "tumordomains": [3, 6]}]
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+
+    figures = predictions.read(tmp_path / "p.csv", tmp_path / "truth.json").figures
+
+    assert figures["label"].tolist() == [1, 0]
+    assert figures["domain"].tolist() == [3, 6]
+
+
+def test_neither_folder_nor_table(tmp_path: Path) -> None:
+    (tmp_path / "p.txt").write_text("")
+    for name, message in [("p.txt", "neither a folder nor"), ("absent.csv", "cannot be read as a table")]:
+        with pytest.raises(DataError, match=message):
+            predictions.read(tmp_path / name)
+    pd.DataFrame(columns=["image", "class", "confidence", "label"]).to_csv(tmp_path / "e.csv", index=False)
+    with pytest.raises(DataError, match="holds no predictions"):
+        predictions.read(tmp_path / "e.csv")
