@@ -163,9 +163,8 @@ def save(*images):
     """A `docker` whose `save` writes an archive of these images."""
     tags = ", ".join(f'{{"RepoTags": ["{image}"]}}' for image in images)
     return f"""
-folder=$(mktemp -d)
-echo '[{tags}]' >$folder/manifest.json
-tar --create --directory $folder manifest.json
+echo '[{tags}]' >"${{0%docker}}manifest.json"
+tar --create --directory "${{0%docker}}" manifest.json
 """
 
 
