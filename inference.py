@@ -4,6 +4,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from amf import digest
+from amf.errors import AmfError
+
 PLATFORM_MODEL = Path("/opt/ml/model")
 """Where the platform unpacks a model tarball; a bundle there wins over the built-in one."""
 
@@ -19,11 +22,12 @@ def main() -> int:
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     arguments = parser.parse_args()
 
-    from amf import bundle, job
-    from amf.errors import AmfError
-
     built_in = Path(__file__).resolve().parent / "model"
-    model = arguments.model or (PLATFORM_MODEL if bundle.is_bundle(PLATFORM_MODEL) else built_in)
+    model = arguments.model or (PLATFORM_MODEL if (PLATFORM_MODEL / "bundle.json").is_file() else built_in)
+    digest.begin(model)  # while torch is imported, which takes a second and needs one core
+
+    from amf import job
+
     try:
         job.run(arguments.input, arguments.output, model, arguments.device)
     except AmfError as error:

@@ -9,9 +9,7 @@ import dataclasses
 import hashlib
 import json
 import math
-import struct
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from amf.classifier import Classifier, HeadSpec
+from amf.digest import file_digest
 from amf.errors import BundleError
 from amf.preprocess import ImageSpec
 
@@ -97,11 +96,6 @@ class Bundle:
     members: tuple[Classifier, ...]
 
 
-def is_bundle(folder: Path) -> bool:
-    """Whether the folder claims to hold a bundle."""
-    return (folder / FILE_NAME).is_file()
-
-
 def read_spec(folder: Path) -> BundleSpec:
     """Read and check bundle.json alone.
 
@@ -144,6 +138,8 @@ def read_spec(folder: Path) -> BundleSpec:
 def load(folder: Path) -> Bundle:
     """Read a bundle and verify it: hashes, tensor names, shapes, types, finite values.
 
+    Hashing may have begun already, in amf.digest, while torch was imported.
+
     The members are built without memory or random numbers and take the file's tensors as they are.
 
     Raises
@@ -156,20 +152,18 @@ def load(folder: Path) -> Bundle:
 
 def _load_member(folder: Path, spec: MemberSpec) -> Classifier:
     path = folder / spec.weights
-    with ThreadPoolExecutor(1) as pool:
-        hashing = pool.submit(_file_digest, path)  # hashing leaves the interpreter to the imports below
-        try:
-            with torch.device("meta"):
-                model = Classifier(spec.backbone, spec.arguments, spec.head)
-        except ValueError as error:
-            raise BundleError(f"{folder / FILE_NAME}: {error}") from error
-        try:
-            digest = hashing.result()
-            tensors = load_file(path)
-        except OSError as error:
-            raise BundleError(f"{path} cannot be read: {error.strerror or error}") from error
-        except (SafetensorError, struct.error) as error:
-            raise BundleError(f"{path} is not a safetensors file: {error}") from error
+    try:
+        with torch.device("meta"):
+            model = Classifier(spec.backbone, spec.arguments, spec.head)
+    except ValueError as error:
+        raise BundleError(f"{folder / FILE_NAME}: {error}") from error
+    try:
+        tensors = load_file(path)
+        digest = file_digest(path)
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read: {error.strerror or error}") from error
+    except SafetensorError as error:
+        raise BundleError(f"{path} is not a safetensors file: {error}") from error
     if digest != spec.sha256:
         raise BundleError(
             f"{path} has SHA-256 {digest[:12]}…, expected {spec.sha256[:12]}…: damaged or replaced"
@@ -228,7 +222,7 @@ def write(
         stored = {key: _as_stored(tensor, DTYPES[member.dtype]) for key, tensor in tensors.items()}
         partial = path.with_suffix(".partial")
         save_file(stored, partial)
-        written.append(dataclasses.replace(member, weights=path.name, sha256=_file_digest(partial)))
+        written.append(dataclasses.replace(member, weights=path.name, sha256=file_digest(partial)))
         partial.chmod(0o644)  # the container runs as another user
         partial.replace(path)
     spec = BundleSpec(name, temperature, threshold, fitted_on, tuple(written), provenance)
@@ -249,11 +243,6 @@ def write_spec(folder: Path, spec: BundleSpec) -> None:
 def _as_stored(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     tensor = tensor.detach().cpu()
     return (tensor.to(dtype) if tensor.is_floating_point() else tensor).contiguous()
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _content_digest(content: Mapping[str, Any]) -> str:

@@ -50,3 +50,9 @@ def load_checkpoint(run: Path) -> dict[str, Any] | None:
     if damaged:
         raise DataError(f"{damaged[0]} is damaged and no earlier checkpoint can be read: start the run anew")
     return None
+
+
+def remove_checkpoints(run: Path) -> None:
+    """Free the space of a run's checkpoints once its results are all that is wanted of it."""
+    for name in (CURRENT, PREVIOUS):
+        (run / name).unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 """Recipes: one YAML file per experiment, checked into typed objects; each value has one place and a range."""
 
+import itertools
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -139,15 +140,50 @@ def read_recipe(path: Path) -> Recipe:
 
     Raises
     ------
-    RecipeError : no such file, not YAML, an unknown key or a value out of range; the key is named.
+    RecipeError : no such file, not YAML, an unknown key or a value out of range; the key is named. Also a
+        grid: it stands for many recipes.
     """
+    content = _read_yaml(path)
+    if isinstance(content, dict) and "grid" in content:
+        raise RecipeError(f"{path} has a grid, expected a single recipe: only `amf lodo` runs grids")
+    return parse_recipe(content, str(path))
+
+
+def read_grid(path: Path) -> list[Recipe]:
+    """Read a recipe file that may have a grid: one recipe for each combination of its values, in their order.
+
+    The section `grid` beside the recipe's own lists values by dotted key, as
+    {model.lora.rank: [4, 8], optimise.learning_rate: [1e-4, 3e-4]}. A combination's name ends in its values.
+    A file without a grid is a list of one.
+
+    Raises
+    ------
+    RecipeError : as `read_recipe`, or a grid that is not lists of different values by key.
+    """
+    content = _read_yaml(path)
+    if not isinstance(content, dict) or "grid" not in content:
+        return [parse_recipe(content, str(path))]
+    grid = content.pop("grid")
+    base = parse_recipe(content, str(path))
+    if not isinstance(grid, dict) or not all(isinstance(values, list) and values for values in grid.values()):
+        raise RecipeError(f"{path}: grid is {grid!r}, expected a list of values for each dotted key")
+    recipes = []
+    for values in itertools.product(*grid.values()):
+        changes = dict(zip(grid, values, strict=True))
+        name = ", ".join([base.name, *(f"{key} {value}" for key, value in changes.items())])
+        recipes.append(override(base, {**changes, "name": name}))
+    if len({recipe.name for recipe in recipes}) < len(recipes):
+        raise RecipeError(f"{path}: grid is {grid!r}, expected every value of a key once")
+    return recipes
+
+
+def _read_yaml(path: Path) -> Any:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RecipeError(f"{path} cannot be read: {error.strerror or error}") from error
     except yaml.YAMLError as error:
         raise RecipeError(f"{path} is not valid YAML: {error}") from error
-    return parse_recipe(content, str(path))
 
 
 def parse_recipe(content: Any, source: str) -> Recipe:

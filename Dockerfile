@@ -1,0 +1,44 @@
+# The submission: one job a start, without network, root rights or a writable file system.
+# CUDA 12 because older drivers accept it, and the platform does not publish its driver's version.
+ARG BASE_IMAGE=pytorch/pytorch:2.13.0-cuda12.6-cudnn9-runtime
+
+# Our files, readable by whoever runs them and byte-compiled, in a stage of their own: changing the
+# mode of a file in a later layer would store the weights twice.
+FROM ${BASE_IMAGE} AS files
+COPY requirements.txt inference.py /opt/app/
+COPY amf/ /opt/app/amf/
+COPY model/ /opt/app/model/
+RUN chmod -R a+rX,go-w /opt/app \
+    && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/app
+
+FROM ${BASE_IMAGE}
+
+# The base's own Python takes the packages: torch is there already and is kept, as it satisfies its pin.
+# Debian's and Ubuntu's pip want that said twice; conda's ignores it. What cannot be written at run time
+# is byte-compiled now (some packages ship templates that are no Python: those are passed over).
+COPY requirements.txt /opt/app/
+RUN PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --no-cache-dir --root-user-action ignore \
+        --requirement /opt/app/requirements.txt \
+    && python3 -c "import compileall, sysconfig; \
+        compileall.compile_dir(sysconfig.get_path('purelib'), quiet=2, workers=0)" \
+    && useradd --uid 10001 --user-group --no-create-home --home-dir /tmp --shell /usr/sbin/nologin amf
+
+# /tmp is the one place that can be written, so it is home. torch brings the threads; numpy's own pool
+# would only compete with them. Nothing may be fetched, so nothing is tried.
+ENV HOME=/tmp \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    OPENBLAS_NUM_THREADS=1 \
+    HF_HUB_OFFLINE=1
+
+COPY --from=files /opt/app/ /opt/app/
+WORKDIR /opt/app
+USER 10001:10001
+ENTRYPOINT ["python3", "/opt/app/inference.py"]
+
+ARG VERSION=unknown
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="amf" \
+      org.opencontainers.image.description="Normal or atypical mitotic figures: MIDOG 2025 Track 2" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"

@@ -1,0 +1,25 @@
+"""SHA-256 of the weight files, begun before torch is even imported: hashing leaves the interpreter free."""
+
+import hashlib
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+_pool = ThreadPoolExecutor(2, thread_name_prefix="digest")
+_begun: dict[Path, Future[str]] = {}
+
+
+def begin(folder: Path) -> None:
+    """Start hashing every weights file of a bundle folder; it also brings them into the page cache."""
+    for path in sorted(folder.glob("*.safetensors")):
+        _begun[path] = _pool.submit(_sha256, path)
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file as it was when hashing began, or as it is now. Raises OSError."""
+    begun = _begun.pop(path, None)
+    return begun.result() if begun is not None else _sha256(path)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,42 @@
+"""The job as reference containers write it: timm construction, torch.load in fp32, one page at a time.
+
+    python bench/reference_job.py TIMM_MODEL WEIGHTS.pth STACK.tif OUTPUT.json [timm argument=value …]
+
+Only bench/job.py runs it, for comparison; it shares no code with the package but the cure for torchvision.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from amf.vision_operators import ensure_torchvision
+
+
+def main() -> None:
+    """Build, load, score page by page, write."""
+    name, weights, stack, output, *options = sys.argv[1:]
+    ensure_torchvision()
+    import timm
+
+    arguments = {key: json.loads(value) for key, value in (option.split("=") for option in options)}
+    model = timm.create_model(name, pretrained=False, num_classes=1, **arguments)
+    model.load_state_dict(torch.load(weights, map_location="cpu"))
+    model.eval()
+    answers = []
+    with Image.open(stack) as image, torch.no_grad():
+        for page in range(getattr(image, "n_frames", 1)):
+            image.seek(page)
+            pixels = torch.frombuffer(
+                bytearray(image.convert("RGB").resize((224, 224)).tobytes()), dtype=torch.uint8
+            )
+            x = pixels.view(1, 224, 224, 3).permute(0, 3, 1, 2).float() / 255  # (1, 3, 224, 224)
+            p = torch.sigmoid(model((x - 0.5) / 0.25)).item()
+            answers.append({"class": "atypical" if p >= 0.5 else "normal", "confidence": p})
+    Path(output).write_text(json.dumps(answers))
+
+
+if __name__ == "__main__":
+    main()
