@@ -39,7 +39,7 @@ RECIPE = {
     "mixup": None,
     "loss": {"contrastive": 0},
     "sampling": {"hard_mining": False},
-    "optimise": {"epochs": 2, "batch": 16, "learning_rate": 1e-3, "precision": "float32", "monitor": "auc"},
+    "optimise": {"epochs": 2, "batch": 32, "learning_rate": 1e-3, "precision": "float32", "monitor": "auc"},
 }
 FOLDS = ("domain-0", "domain-1", "domain-2")
 

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pandas import DataFrame
 from scipy.optimize import minimize_scalar
 
 Array = NDArray[np.float64]
@@ -81,22 +80,3 @@ def balanced_accuracy_at(cuts: Array, amf: Array, nmf: Array) -> Array:
     sensitivity = 1 - np.searchsorted(np.sort(amf), cuts, side="left") / len(amf)
     specificity = np.searchsorted(np.sort(nmf), cuts, side="left") / len(nmf)
     return np.asarray((sensitivity + specificity) / 2)
-
-
-def reliability(confidences: ArrayLike, labels: ArrayLike, bins: int = 10) -> DataFrame:
-    """Stated P(atypical) against the observed share of AMF, in bins of equal width over [0, 1].
-
-    Returns
-    -------
-    One row a bin that holds figures, indexed by its number: count, confidence (mean), atypical (share).
-    """
-    p, y = np.asarray(confidences, np.float64), np.asarray(labels, np.float64)
-    number = np.minimum((p * bins).astype(np.int64), bins - 1)  # 1.0 belongs to the last bin
-    grouped = DataFrame({"confidence": p, "atypical": y}).groupby(number)
-    return grouped.mean().assign(count=grouped.size())
-
-
-def expected_calibration_error(confidences: ArrayLike, labels: ArrayLike, bins: int = 10) -> float:
-    """Mean gap between stated and observed frequency over the reliability bins, weighted by their counts."""
-    table = reliability(confidences, labels, bins)
-    return float(np.average((table["confidence"] - table["atypical"]).abs(), weights=table["count"]))

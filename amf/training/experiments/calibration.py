@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pandas import DataFrame
 from scipy.special import expit
 
 from amf.bundle import BundleSpec, read_spec, write_spec
 from amf.errors import DataError
-from amf.training.calibrate import Threshold, expected_calibration_error, fit_temperature, fit_threshold
+from amf.evaluation import metrics
+from amf.training.calibrate import Threshold, fit_temperature, fit_threshold
 from amf.training.card import model_card
 from amf.training.experiments.lodo import read_out_of_fold
 from amf.training.experiments.plots import draw_reliability, draw_threshold_curve
@@ -90,9 +92,9 @@ def calibrate(lodo: list[Path], out: Path) -> Calibration:
         threshold=threshold.value,
         interval=(threshold.low, threshold.high),
         ece={
-            "before": expected_calibration_error(before, labels),
-            "after": expected_calibration_error(after, labels),
-            "held_out": expected_calibration_error(held_out, labels),
+            "before": _calibration_error(before, labels),
+            "after": _calibration_error(after, labels),
+            "held_out": _calibration_error(held_out, labels),
         },
         balanced_accuracy={
             "at_0.5": scores(before, labels, PAPER_THRESHOLD)["BA"],
@@ -206,6 +208,10 @@ def calibrate_bundle(calibration: Calibration, folder: Path) -> BundleSpec:
 def _without_seed(record: dict[str, Any]) -> tuple[dict[str, Any], str]:
     recipe = record["recipe"]
     return {**recipe, "optimise": {**recipe["optimise"], "seed": None}}, record["table_hash"]
+
+
+def _calibration_error(confidences: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
+    return float(metrics.calibration(labels, confidences)["expected_calibration_error"])
 
 
 def _interval(threshold: Threshold) -> str:

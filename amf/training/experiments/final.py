@@ -16,7 +16,7 @@ from amf.training.experiments.record import read_record
 from amf.training.experiments.scores import with_mean_and_std
 from amf.training.export import export
 from amf.training.fit import fit
-from amf.training.recipe import Recipe, override
+from amf.training.recipe import Recipe, override, parse_recipe
 from amf.training.splits import monitor_split
 
 
@@ -30,8 +30,8 @@ def horizon(recipe: Recipe, figures: Figures, lodo: list[Path]) -> int:
     epochs = []
     for folder in lodo:
         record = read_record(folder)
-        seed = record["recipe"]["optimise"]["seed"]
-        if record["recipe"] != override(recipe, {"optimise.seed": seed}).model_dump(mode="json"):
+        theirs = parse_recipe(record["recipe"], str(folder))
+        if theirs != override(recipe, {"optimise.seed": theirs.optimise.seed}):
             raise DataError(f"{folder} is a LODO run of another recipe than {recipe.name}")
         if record["table_hash"] != figures.table_hash:
             raise DataError(

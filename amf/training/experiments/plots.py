@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from pandas import DataFrame
 
-from amf.training.calibrate import Threshold, balanced_accuracy_at, reliability
+from amf.evaluation.metrics import reliability
+from amf.training.calibrate import Threshold, balanced_accuracy_at
 from amf.training.experiments.scores import MEAN, STD
 from amf.training.files import written_whole
 
@@ -81,7 +82,7 @@ def draw_reliability(
     for place, (name, p, color, style) in enumerate(
         (("temperature 1", before, ORANGE, "o--"), ("fitted temperature", after, BLUE, "s-"))
     ):
-        bins = reliability(p, labels)
+        bins = reliability(labels, p)
         upper.plot(bins["confidence"], bins["atypical"], style, color=color, label=name)
         left = bins.index.to_numpy() / 10 + 0.01 + 0.04 * place
         lower.bar(left, bins["count"], 0.04, align="edge", color=color)
