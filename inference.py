@@ -28,6 +28,7 @@ def main() -> int:
 
     from amf import job
 
+    sys.stdout.reconfigure(errors="backslashreplace")  # files may have any name
     try:
         job.run(arguments.input, arguments.output, model, arguments.device)
     except AmfError as error:

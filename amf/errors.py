@@ -12,7 +12,8 @@ class AmfError(Exception):
 
     def __str__(self) -> str:
         """The message on a single line: a file name may hold a newline, the platform shows one line only."""
-        return " ".join(super().__str__().split())
+        line = " ".join(super().__str__().split())
+        return line if len(line) <= 1000 else f"{line[:500]} … {line[-450:]}"
 
 
 class JobError(AmfError):

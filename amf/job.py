@@ -14,6 +14,9 @@ from amf.stack import SUFFIXES, read_stack
 SOCKET = "stacked-histopathology-roi-cropouts"
 OUTPUT_NAME = "multiple-mitotic-figure-classification.json"
 
+MAX_SOCKETS_BYTES = 1 << 20
+"""A longer inputs.json is no job: the platform's holds a few hundred bytes."""
+
 
 def run(input_dir: Path, output_dir: Path, model_dir: Path, device: str = "auto") -> list[Prediction]:
     """Score the job's stack and write its answer.
@@ -34,7 +37,7 @@ def run(input_dir: Path, output_dir: Path, model_dir: Path, device: str = "auto"
     BundleError : the bundle is not usable.
     """
     started = time.perf_counter()
-    _check_writable(output_dir)
+    _clear(output_dir)
     path = find_stack(input_dir)
     patches = read_stack(path)  # (N, 128, 128, 3)
     loaded = bundle.load(model_dir)
@@ -58,7 +61,33 @@ def find_stack(input_dir: Path) -> Path:
     JobError : inputs.json is missing or is not a Track 2 job, or the folder does not hold exactly one stack.
     """
     sockets_file = input_dir / "inputs.json"
+    relative_path = _read_relative_path(sockets_file)
     try:
+        folder = input_dir / relative_path
+        _check_inside(input_dir, folder)
+        files = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+        stacks = [file for file in files if file.suffix.lower() in SUFFIXES]
+        if len(stacks) != 1:
+            found = ", ".join(repr(file.name) for file in files[:4]) or "nothing"
+            raise JobError(f"{folder} holds {found}, expected exactly one stack ({', '.join(SUFFIXES)})")
+        _check_inside(input_dir, stacks[0])
+    except OSError as error:
+        raise JobError(f"{error.filename or input_dir} cannot be read: {error.strerror or error}") from error
+    except (ValueError, RuntimeError) as error:  # NUL, half a surrogate pair; links that go in a circle
+        raise JobError(
+            f"{sockets_file} has relative_path {relative_path!r}, expected a path: {error}"
+        ) from error
+    return stacks[0]
+
+
+def _read_relative_path(sockets_file: Path) -> str:
+    """Check that inputs.json names the one socket of Track 2, and return the socket's folder."""
+    try:
+        # Opening a pipe would wait for its writer.
+        if sockets_file.exists() and not sockets_file.is_file():
+            raise JobError(f"{sockets_file} cannot be read: it is not a regular file")
+        if sockets_file.stat().st_size > MAX_SOCKETS_BYTES:
+            raise JobError(f"{sockets_file} holds more than {MAX_SOCKETS_BYTES} bytes, expected less")
         sockets = json.loads(sockets_file.read_bytes())
     except OSError as error:
         raise JobError(f"{sockets_file} cannot be read: {error.strerror or error}") from error
@@ -73,24 +102,19 @@ def find_stack(input_dir: Path) -> Path:
             f"{sockets_file} is not a list of sockets with interface, slug and relative_path"
         ) from error
     if slugs != [SOCKET]:
-        raise JobError(f"{sockets_file} has sockets {slugs}, expected ['{SOCKET}']")
-
-    if not isinstance(relative_paths[0], str) or "\0" in relative_paths[0]:
+        raise JobError(f"{sockets_file} has sockets {slugs!r}, expected ['{SOCKET}']")
+    if not isinstance(relative_paths[0], str) or len(relative_paths[0]) > os.pathconf("/", "PC_PATH_MAX"):
         raise JobError(f"{sockets_file} has relative_path {relative_paths[0]!r}, expected a path")
-    folder = input_dir / relative_paths[0]
-    if not folder.resolve().is_relative_to(input_dir.resolve()):
-        raise JobError(
-            f"{sockets_file} has relative_path {relative_paths[0]!r}, expected a path inside the job"
-        )
-    try:
-        files = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
-    except OSError as error:
-        raise JobError(f"{folder} cannot be read: {error.strerror or error}") from error
-    stacks = [file for file in files if file.suffix.lower() in SUFFIXES]
-    if len(stacks) != 1:
-        found = ", ".join(repr(file.name) for file in files[:4]) or "nothing"
-        raise JobError(f"{folder} holds {found}, expected exactly one stack ({', '.join(SUFFIXES)})")
-    return stacks[0]
+    return relative_paths[0]
+
+
+def _check_inside(input_dir: Path, path: Path) -> None:
+    """Refuse a path that leaves the job, by its own steps or through a symbolic link.
+
+    /input is mounted read-only and whole, so nothing that belongs to a job lies outside.
+    """
+    if not path.resolve().is_relative_to(input_dir.resolve()):
+        raise JobError(f"{path} leads out of the job, expected a path inside {input_dir}")
 
 
 def write_predictions(output_dir: Path, predictions: list[Prediction]) -> Path:
@@ -114,7 +138,11 @@ def write_predictions(output_dir: Path, predictions: list[Prediction]) -> Path:
     return target
 
 
-def _check_writable(output_dir: Path) -> None:
-    """Fail before the work rather than after it."""
+def _clear(output_dir: Path) -> None:
+    """Fail before the work rather than after it, and leave no earlier answer for a job that fails."""
     if not output_dir.is_dir() or not os.access(output_dir, os.W_OK | os.X_OK):
         raise JobError(f"{output_dir} is not a folder that can be written to")
+    try:
+        (output_dir / OUTPUT_NAME).unlink(missing_ok=True)
+    except OSError as error:
+        raise JobError(f"{output_dir / OUTPUT_NAME} cannot be replaced: {error.strerror or error}") from error

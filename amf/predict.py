@@ -14,6 +14,9 @@ from amf.classifier import Classifier
 from amf.errors import AmfError
 from amf.preprocess import ImageSpec, to_input
 
+MAX_BATCH = 64
+"""Pages scored at once, at most: four of the platform's largest stacks, so that memory has a bound."""
+
 
 class DeviceError(AmfError):
     """CUDA was asked for where there is none, or the network gave a logit that is not a number."""
@@ -50,7 +53,7 @@ class Predictor:
             self._members.append((spec, model, dtype))
 
     def logits(self, patches: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """Score patches, all in one batch unless memory is short; members and views averaged.
+        """Score patches, in one batch unless many or memory is short; members and views averaged.
 
         Parameters
         ----------
@@ -89,8 +92,8 @@ class Predictor:
     def _member_logits(
         self, batch: Tensor, spec: MemberSpec, model: Classifier, dtype: torch.dtype
     ) -> Tensor:
-        """All of (N, 128, 128, 3) at once; where memory runs out, in halves of halves."""
-        size = len(batch)
+        """All of (N, 128, 128, 3) at once, up to MAX_BATCH; where memory runs out, in halves of halves."""
+        size = min(len(batch), MAX_BATCH)
         while True:
             try:
                 parts = [score(model, part, spec.image, spec.views, dtype) for part in batch.split(size)]

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,9 +13,9 @@ from numpy.typing import NDArray
 
 from amf import job
 from amf.errors import BundleError, JobError
-from amf.job import OUTPUT_NAME, SOCKET, Prediction
+from amf.job import OUTPUT_NAME, Prediction
 
-from .conftest import ROOT, save_tiff, write_job
+from .conftest import ROOT, write_job
 
 Make = Callable[..., Path]
 Pages = NDArray[np.uint8]
@@ -80,90 +79,6 @@ def test_real_stack_through_the_entry_point(shared_data: Path, output: Path) -> 
     assert all(type(e["confidence"]) is float and 0 < e["confidence"] < 1 for e in written)
 
 
-Damage = Callable[[Path, Pages], object]
-
-
-def stack_folder(folder: Path) -> Path:
-    return folder / "images" / SOCKET
-
-
-def the_stack(folder: Path) -> Path:
-    (path,) = stack_folder(folder).iterdir()
-    return path
-
-
-def sockets(folder: Path, edit: Callable[[Any], Any]) -> None:
-    file = folder / "inputs.json"
-    file.write_text(json.dumps(edit(json.loads(file.read_text()))))
-
-
-def with_slug(content: Any, slug: str) -> Any:
-    content[0]["interface"]["slug"] = slug
-    return content
-
-
-def with_path(content: Any, path: object) -> Any:
-    content[0]["interface"]["relative_path"] = path
-    return content
-
-
-BAD_JOBS: dict[str, tuple[Damage, str]] = {
-    "no inputs.json": (lambda f, p: (f / "inputs.json").unlink(), "inputs.json cannot be read"),
-    "inputs.json is a folder": (
-        lambda f, p: ((f / "inputs.json").unlink(), (f / "inputs.json").mkdir()),
-        "inputs.json cannot be read",
-    ),
-    "not JSON": (lambda f, p: (f / "inputs.json").write_text("[{"), "inputs.json is not valid JSON"),
-    "not text": (lambda f, p: (f / "inputs.json").write_bytes(b"\xff\x00"), "inputs.json is not valid JSON"),
-    "endless nesting": (
-        lambda f, p: (f / "inputs.json").write_text("[" * 10**6),
-        "inputs.json is not valid JSON",
-    ),
-    "not a list": (lambda f, p: sockets(f, lambda c: 7), "is not a list of sockets"),
-    "an object": (lambda f, p: sockets(f, lambda c: {"a": 1}), "is not a list of sockets"),
-    "no interface": (lambda f, p: sockets(f, lambda c: [{}]), "is not a list of sockets"),
-    "no sockets": (lambda f, p: sockets(f, lambda c: []), "has sockets []"),
-    "another socket": (
-        lambda f, p: sockets(f, lambda c: with_slug(c, "histopathology-roi")),
-        "histopathology-roi",
-    ),
-    "two sockets": (
-        lambda f, p: sockets(f, lambda c: c * 2),
-        "expected ['stacked-histopathology-roi-cropouts']",
-    ),
-    "a path that is no text": (lambda f, p: sockets(f, lambda c: with_path(c, 3)), "relative_path 3"),
-    "a path with NUL": (lambda f, p: sockets(f, lambda c: with_path(c, "a\0b")), "expected a path"),
-    "a path out of the job": (lambda f, p: sockets(f, lambda c: with_path(c, "../x")), "inside the job"),
-    "a path elsewhere": (lambda f, p: sockets(f, lambda c: with_path(c, "images/x")), "cannot be read"),
-    "no image": (lambda f, p: the_stack(f).unlink(), "holds nothing, expected exactly one stack"),
-    "only a text file": (lambda f, p: the_stack(f).rename(stack_folder(f) / "a.txt"), "holds 'a.txt'"),
-    "two images": (lambda f, p: save_tiff(stack_folder(f) / "b.tiff", p), "expected exactly one stack"),
-    "zero bytes": (lambda f, p: the_stack(f).write_bytes(b""), "is empty"),
-    "not an image": (lambda f, p: the_stack(f).write_bytes(b"x" * 999), "is not a TIFF"),
-    "truncated": (lambda f, p: the_stack(f).write_bytes(the_stack(f).read_bytes()[:9000]), "0f1e2d.tif"),
-    "another page size": (lambda f, p: save_tiff(the_stack(f), p[:, :64]), "128 x 64 px"),
-    "a folder named like a stack": (
-        lambda f, p: (the_stack(f).unlink(), (stack_folder(f) / "a.tif").mkdir()),
-        "a.tif",
-    ),
-}
-
-
-@pytest.mark.parametrize("kind", BAD_JOBS)
-def test_a_bad_job_is_one_sentence_and_no_output(
-    make_job: Make, make_bundle: Make, output: Path, pages: Pages, kind: str
-) -> None:
-    folder = make_job(pages)
-    damage, message = BAD_JOBS[kind]
-    damage(folder, pages)
-    with pytest.raises(JobError) as caught:
-        job.run(folder, output, make_bundle(), "cpu")
-    assert caught.value.exit_code == 2
-    assert message in str(caught.value)
-    assert "\n" not in str(caught.value)
-    assert not list(output.iterdir())
-
-
 def test_a_bad_job_exits_2_with_its_sentence_last_on_stderr(
     make_bundle: Make, output: Path, tmp_path: Path
 ) -> None:
@@ -209,9 +124,3 @@ def test_a_bad_bundle_exits_3_and_leaves_no_output(
     assert not list(output.iterdir())
     with pytest.raises(BundleError, match=r"bundle\.json cannot be read"):
         job.run(folder, output, tmp_path / "nowhere", "cpu")
-
-
-def test_a_hidden_file_beside_the_stack_is_no_second_stack(make_job: Make, pages: Pages) -> None:
-    folder = make_job(pages)
-    (stack_folder(folder) / ".DS_Store").touch()
-    assert job.find_stack(folder).name == "0f1e2d.tif"

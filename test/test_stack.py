@@ -161,8 +161,8 @@ def test_the_hand_written_tiff_is_read_when_it_is_8_bit_rgb(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("array", "vector", "found"),
     [
-        (np.zeros((2, 128, 128, 3), np.uint16), True, "16-bit"),
-        (np.zeros((2, 128, 128, 3), np.float32), True, "float"),
+        (np.zeros((2, 128, 128, 3), np.uint16), True, "MET_USHORT"),
+        (np.zeros((2, 128, 128, 3), np.float32), True, "MET_FLOAT"),
         (np.zeros((2, 128, 128), np.uint8), False, "1 x"),
         (np.zeros((2, 64, 128, 3), np.uint8), True, "128 x 64 px"),
     ],
