@@ -190,7 +190,7 @@ def build(name: str, arguments: Mapping[str, Any]) -> nn.Module:
     entry = BACKBONES[name]
     try:
         return entry.build(**{**entry.arguments, **arguments})
-    except (TypeError, RuntimeError) as error:
+    except (TypeError, RuntimeError, AssertionError) as error:
         raise ValueError(
             f"backbone {name!r} cannot be built with arguments {dict(arguments)}: {error}"
         ) from error

@@ -44,7 +44,7 @@ def load_checkpoint(run: Path) -> dict[str, Any] | None:
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # a truncated file fails in many ways
             damaged.append(path)
-            print(f"{path} is damaged ({str(error).splitlines()[0]}); trying the one before", flush=True)
+            print(f"{path} is damaged ({repr(error).splitlines()[0]}); trying the one before", flush=True)
             continue
         return state
     if damaged:

@@ -16,7 +16,7 @@ from amf.training.mixup import MIXUPS
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Lora(_Section):
@@ -55,6 +55,8 @@ class Model(_Section):
             raise ValueError(f"train is {self.train!r}, expected 'lora' exactly where a lora section stands")
         if self.weights == "random" and self.train != "all":
             raise ValueError(f"weights are random and train is {self.train!r}: nothing would ever be learnt")
+        if self.lora is not None and self.backbone == "compact":
+            raise ValueError("the compact backbone is trained whole, expected a timm backbone under adapters")
         return self
 
     @property
@@ -85,6 +87,12 @@ class Loss(_Section):
     domain: float = Field(0.1, ge=0)
     domain_ramp: bool = False
 
+    @model_validator(mode="after")
+    def _finite_slope(self) -> Self:
+        if 0 < self.gamma < 1:
+            raise ValueError(f"gamma is {self.gamma}, expected 0 or at least 1")
+        return self
+
 
 class Sampling(_Section):
     """The domain-aware weighted sampler; the defaults are the paper's."""
@@ -99,7 +107,7 @@ class Optimise(_Section):
 
     epochs: int = Field(20, ge=1)
     batch: int = Field(64, ge=2, description="patches a step over all processes and accumulation steps")
-    accumulate: int = Field(1, ge=1)
+    accumulate: int = Field(1, ge=1, description="parts that a process takes its share of a batch in")
     learning_rate: float = Field(1e-4, gt=0, lt=1)
     weight_decay: float = Field(0.1, ge=0)
     warmup: float = Field(0.1, ge=0, lt=1, description="share of all steps")
@@ -108,7 +116,7 @@ class Optimise(_Section):
     patience: int = Field(5, ge=1, description="epochs without a better monitor value before stopping")
     monitor: Literal["loss", "auc"] = "loss"
     precision: Literal["auto", "float32"] = "auto"
-    activation_checkpointing: bool = False
+    activation_checkpointing: float = Field(0.0, ge=0, le=1, description="share of the blocks that recompute")
     seed: int = Field(0, ge=0)
 
 
