@@ -4,6 +4,8 @@ import math
 import os
 import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -75,10 +77,7 @@ def read_patch(path: Path) -> NDArray[np.uint8]:
 def _read_tiff(path: Path) -> NDArray[np.uint8]:
     """Decode a TIFF page by page; every page is checked by its header before its pixels are read."""
     pages: list[NDArray[np.uint8]] = []
-    with path.open("rb") as file, warnings.catch_warnings():
-        # A damaged tag that does not matter to the pixels is no reason to write a warning to stderr,
-        # which the platform would show to the user.
-        warnings.simplefilter("ignore")
+    with path.open("rb") as file, _silence():
         try:
             count = _count_pages(file, path)
             with Image.open(file, formats=("TIFF",)) as image:
@@ -94,6 +93,24 @@ def _read_tiff(path: Path) -> NDArray[np.uint8]:
                 f"{path} page {len(pages) + 1} is damaged: {error or type(error).__name__}"
             ) from error
     return np.stack(pages)  # (N, 128, 128, 3)
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keep Pillow's warnings and libtiff's remarks, which it writes to file descriptor 2 itself, off stderr.
+
+    An odd tag that does not matter to the pixels is no reason for what the platform would show to the user.
+    """
+    stderr = os.dup(2)
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
 
 
 def _count_pages(file: BinaryIO, path: Path) -> int:

@@ -8,8 +8,18 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-BYTE, ASCII, SHORT, LONG, RATIONAL, FLOAT, DOUBLE, LONG8 = 1, 2, 3, 4, 5, 11, 12, 16
-FORMATS = {BYTE: "B", ASCII: "B", SHORT: "H", LONG: "I", RATIONAL: "I", FLOAT: "f", DOUBLE: "d", LONG8: "Q"}
+BYTE, ASCII, SHORT, LONG, RATIONAL, FLOAT, DOUBLE, LONG8, UNHEARD_OF = 1, 2, 3, 4, 5, 11, 12, 16, 127
+FORMATS = {
+    BYTE: "B",
+    ASCII: "B",
+    SHORT: "H",
+    LONG: "I",
+    RATIONAL: "I",
+    FLOAT: "f",
+    DOUBLE: "d",
+    LONG8: "Q",
+    UNHEARD_OF: "I",
+}
 
 
 class Tag(IntEnum):
@@ -34,6 +44,7 @@ class Tag(IntEnum):
     TILE_COUNTS = 325
     EXTRA_SAMPLES = 338
     SAMPLE_FORMAT = 339
+    PRIVATE = 65000
 
 
 Tags = Mapping[int, tuple[int, Sequence[float]] | None]

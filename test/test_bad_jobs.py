@@ -23,7 +23,7 @@ from amf.errors import JobError
 from amf.job import OUTPUT_NAME, SOCKET
 
 from .conftest import ROOT, save_tiff, write_job
-from .made import ASCII, DOUBLE, FLOAT, LONG, RATIONAL, SHORT, Page, Tag, mha, rgb_page, tiff
+from .made import ASCII, DOUBLE, FLOAT, LONG, RATIONAL, SHORT, UNHEARD_OF, Page, Tag, mha, rgb_page, tiff
 
 Make = Callable[..., Path]
 Pages = NDArray[np.uint8]
@@ -517,6 +517,11 @@ UNUSUAL_STACKS: dict[str, tuple[str, bytes, NDArray[np.uint8]]] = {
         np.broadcast_to(FIRST, (1024, 128, 128, 3)),
     ),
     "more compressed data than the page takes": ("a.tif", deflated(RAW + bytes(10**8)), FIRST),
+    "a tag that libtiff remarks on": (
+        "a.tif",
+        deflated(FIRST.tobytes(), PRIVATE=(UNHEARD_OF, [1])),
+        FIRST,
+    ),
     "no resolution": ("a.tif", with_tags(X_RESOLUTION=None, RESOLUTION_UNIT=None), FIRST),
     "a resolution of nothing by nothing": ("a.tif", with_tags(X_RESOLUTION=(RATIONAL, [0, 0])), FIRST),
     "an infinite resolution": ("a.tif", with_tags(X_RESOLUTION=(RATIONAL, [1, 0])), FIRST),
