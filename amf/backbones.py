@@ -167,7 +167,14 @@ BACKBONES: dict[str, Backbone] = {
         checkpoint="model.safetensors",
         licence="DINOv3 licence",
     ),
-    "efficientnetv2-s": Backbone(TimmBackbone, {"model_name": "tf_efficientnetv2_s", "pool": "native"}),
+    "efficientnetv2-s": Backbone(
+        TimmBackbone,
+        {"model_name": "tf_efficientnetv2_s", "pool": "native"},
+        ImageSpec(128, 224, "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+        hub="timm/tf_efficientnetv2_s.in21k_ft_in1k",
+        checkpoint="model.safetensors",
+        licence="Apache-2.0",
+    ),
 }
 
 

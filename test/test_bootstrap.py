@@ -102,6 +102,32 @@ def test_no_interval_where_nothing_can_vary() -> None:
     assert bootstrap.intervals(figures.assign(slide="one"), 100, seed=0) == none
     one_positive = figures[(figures["label"] == 0) | (figures.index == 0)]
     assert bootstrap.intervals(one_positive, 100, seed=0) == none
+    assert bootstrap.intervals(one_positive.assign(slide=one_positive.index % 5), 100, seed=0) == none
+
+
+def test_slide_that_alone_has_no_atypical_figure_is_drawn_with_the_others() -> None:
+    figures = draw(40)
+    figures["slide"] = [
+        ("normal" if label == 0 and k > 30 else f"s{k // 6}") for k, label in enumerate(figures["label"])
+    ]
+    assert [s for s, part in figures.groupby("slide") if part["label"].sum() == 0] == ["normal"]
+
+    (strata,) = bootstrap._strata(figures)
+    weights = np.concatenate(list(bootstrap._replicates(figures, 300, seed=0)))
+    drawn = weights[:, (figures["slide"] == "normal").to_numpy()][:, 0]
+
+    assert len(strata) == 8
+    assert drawn.min() == 0  # not in every replicate
+    assert abs(drawn.mean() - 1) < 0.2  # 300 draws of a Poisson-like count: three standard errors are 0.17
+    assert bootstrap.intervals(figures, 300, seed=0)["roc_auc"] is not None
+
+
+def test_every_replicate_has_as_many_slides_with_and_without_an_atypical_figure() -> None:
+    figures = draw(60).assign(slide=[f"s{k // 2}" for k in range(60)])  # 20 slides with an AMF, 10 without
+    with_amf = figures.groupby("slide", sort=False)["label"].transform("max").to_numpy()
+    for weights in bootstrap._replicates(figures, 50, seed=0):
+        assert ((weights * with_amf).sum(axis=1) == 40).all()
+        assert (weights.sum(axis=1) == 60).all()
 
 
 def naive_delong(label: np.ndarray, first: np.ndarray, second: np.ndarray) -> float:

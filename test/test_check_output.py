@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from test.check_output import TOLERANCE, differences, faults_of_format
+from .check_output import TOLERANCE, differences, faults_of_format
 
 SCRIPT = Path(__file__).parent / "check_output.py"
 VALID = [{"class": "atypical", "confidence": 0.9}, {"class": "normal", "confidence": 0.25}]

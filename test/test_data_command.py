@@ -3,7 +3,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from drawn import draw_patches, drawn_table
 from PIL import Image
 
 from amf.cli import main
@@ -11,6 +10,8 @@ from amf.training.packed import load
 from amf.training.sources.base import Figure, table_of
 from amf.training.summary import count_table, draw_contact_sheet
 from amf.training.table import read_table
+
+from .drawn import draw_patches, drawn_table
 
 RECIPE = """
 sources:

@@ -9,8 +9,9 @@ import SimpleITK
 from PIL import Image
 
 from amf.job import OUTPUT_NAME, run
-from test import draw_fixtures
-from test.check_output import differences, faults_of_format
+
+from . import draw_fixtures
+from .check_output import differences, faults_of_format
 
 FOLDER = Path(__file__).parent / "input"
 JOBS = ["tiff", "mha"]

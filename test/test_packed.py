@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drawn import draw_patches, drawn_table
 from PIL import Image
 
 from amf.errors import DataError
@@ -13,6 +12,8 @@ from amf.training.data_recipe import load_data_recipe
 from amf.training.packed import UNUSABLE_IMAGE, check_images, load, pack
 from amf.training.patches import window_name
 from amf.training.table import SAME_PIXELS, table_hash
+
+from .drawn import draw_patches, drawn_table
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 

@@ -71,9 +71,13 @@ def chromium(profile: Path, *arguments: str) -> str:
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
-@pytest.mark.parametrize("width", [1280, 390])
-def test_page_fits_the_window(evaluated: Path, tmp_path: Path, width: int) -> None:
+@pytest.mark.parametrize(
+    ("width", "medium"), [(1280, "screen"), (870, "screen"), (390, "screen"), (688, "print")]
+)
+def test_page_fits_the_window(evaluated: Path, tmp_path: Path, width: int, medium: str) -> None:
     text = (evaluated / "report.html").read_text()
+    if medium == "print":  # 688 px are an A4 page between its margins
+        text = text.replace("@media screen", "@media not all").replace("@media print", "@media all")
     (tmp_path / "probed.html").write_text(text.replace("</body>", PROBE + "</body>"))
     frame = tmp_path / "frame.html"
     frame.write_text(FRAME.format(width=width))
@@ -87,7 +91,7 @@ def test_page_fits_the_window(evaluated: Path, tmp_path: Path, width: int) -> No
     assert seen["page"] <= width
     assert seen["beyond"] == []
     assert len(seen["charts"]) == 5
-    assert min(seen["charts"]) > 300
+    assert min(seen["charts"]) > (300 if medium == "screen" else 250)
     assert len(seen["pictures"]) >= 6
     assert set(seen["pictures"]) == {128}
     assert seen["requests"] == []

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drawn import drawn_table
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pandas import DataFrame
@@ -21,6 +20,8 @@ from amf.training.splits import (
     save_splits,
 )
 from amf.training.table import combine
+
+from .drawn import drawn_table
 
 
 @st.composite

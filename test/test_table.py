@@ -2,7 +2,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from drawn import drawn_table
 from pandas import DataFrame
 
 from amf.errors import DataError
@@ -19,6 +18,8 @@ from amf.training.table import (
     write_removed,
     write_table,
 )
+
+from .drawn import drawn_table
 
 
 def figure(image: str, **fields: object) -> Figure:

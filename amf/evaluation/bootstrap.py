@@ -26,11 +26,11 @@ def intervals(figures: DataFrame, replicates: int, seed: int) -> dict[str, list[
 
     Returns
     -------
-    [low, high] for each of METRICS at LEVEL. None for all where a class is absent or where fewer than two
-    slides (figures) with, or without, an AMF could be drawn: nothing would vary. Replicates that happen to
-    have lost a class are left out of the metrics they leave undefined.
+    [low, high] for each of METRICS at LEVEL. None for all where fewer than two slides (figures) hold an AMF,
+    or fewer than two an NMF: nothing would vary. Replicates that happen to have lost a class are left out of
+    the metrics they leave undefined.
     """
-    if figures["label"].nunique() == 1 or not _varies(figures):
+    if not _varies(figures):
         return dict.fromkeys(METRICS)
     scorer = weighted_scorer(figures)
     drawn = np.concatenate([scorer(weights) for weights in _replicates(figures, replicates, seed)])  # (R, 5)
@@ -72,24 +72,31 @@ def resampled_unit(figures: DataFrame) -> str:
     return "slides" if "slide" in figures else "figures"
 
 
-def _units(figures: DataFrame) -> tuple[NDArray[np.int64], list[NDArray[np.int64]]]:
-    """The unit of each figure (N,), and the units of each stratum: those with an AMF, those without."""
+def _units(figures: DataFrame) -> NDArray[np.int64]:
+    """The unit that each figure belongs to: (N,) numbers from 0."""
     if "slide" in figures:
-        unit_of = factorize(figures["slide"])[0].astype(np.int64)
-    else:
-        unit_of = np.arange(len(figures))
-    atypical = np.bincount(unit_of, weights=figures["label"]) > 0
+        return factorize(figures["slide"])[0].astype(np.int64)
+    return np.arange(len(figures))
+
+
+def _strata(figures: DataFrame) -> list[NDArray[np.int64]]:
+    """The units with an AMF and those without, to be resampled apart; a lone one joins the rest."""
+    atypical = np.bincount(_units(figures), weights=figures["label"]) > 0
     strata = [np.flatnonzero(atypical), np.flatnonzero(~atypical)]
-    return unit_of, [stratum for stratum in strata if len(stratum)]
+    if min(len(stratum) for stratum in strata) < 2:
+        return [np.arange(len(atypical))]
+    return strata
 
 
 def _varies(figures: DataFrame) -> bool:
-    return all(len(stratum) >= 2 for stratum in _units(figures)[1])
+    """Whether two units or more hold an AMF, and two or more an NMF."""
+    unit_of = _units(figures)
+    return all(len(np.unique(unit_of[figures["label"] == label])) >= 2 for label in (0, 1))
 
 
 def _replicates(figures: DataFrame, replicates: int, seed: int) -> Iterator[NDArray[np.float64]]:
     """Weights of the figures (chunk, N) in each replicate, `replicates` in all."""
-    unit_of, strata = _units(figures)
+    unit_of, strata = _units(figures), _strata(figures)
     count = int(unit_of.max()) + 1
     generator = np.random.default_rng(seed)
     for start in range(0, replicates, _CHUNK):

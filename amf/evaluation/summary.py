@@ -60,12 +60,11 @@ def _counts(figures: Any) -> dict[str, int | None]:
 
 def as_text(summary: dict[str, Any]) -> str:
     """The summary as a table for the console: one line overall and one a domain."""
-    lines = [_line("", "figures", "AMF", "BA", "95 % interval", "sens", "spec", "AUC")]
+    lines = [_line("figures", "AMF", "BA", "95 % interval", "sens", "spec", "AUC", name="")]
     for name, counts in summary["figures"].items():
         scores = {metric: decimals(value) for metric, value in scores_of(summary, name).items()}
         lines.append(
             _line(
-                name.removeprefix("domain_")[:28],
                 counts["all"],
                 counts["atypical"],
                 scores["balanced_accuracy"],
@@ -73,6 +72,7 @@ def as_text(summary: dict[str, Any]) -> str:
                 scores["sensitivity"],
                 scores["specificity"],
                 scores["roc_auc"],
+                name=name.removeprefix("domain_"),
             )
         )
     threshold, calibration = summary["threshold"], summary["calibration"]
@@ -93,9 +93,10 @@ def as_text(summary: dict[str, Any]) -> str:
     return "\n".join(lines + [f"note: {note}" for note in summary["notes"]])
 
 
-def _line(name: str, *cells: object) -> str:
-    widths = [8, 6, 8, 15, 8, 8, 8]
-    return f"{name:28}" + "".join(f" {cell!s:>{width}}" for cell, width in zip(cells, widths, strict=True))
+def _line(*cells: object, name: str) -> str:
+    widths = [7, 6, 7, 14, 7, 7, 7]
+    aligned = " ".join(f"{cell!s:>{width}}" for cell, width in zip(cells, widths, strict=True))
+    return f"{aligned}  {name}".rstrip()
 
 
 def scores_of(summary: dict[str, Any], name: str) -> dict[str, float | None]:

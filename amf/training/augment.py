@@ -192,9 +192,9 @@ register(
 register(
     "bundled",
     AugmentationSet(
-        "mirrored, any angle, zoom 0.87 to 1.15, shifted ±4 px; density per channel ±20 % and ±0.05",
+        "mirrored, any angle, zoom 0.82 to 1.22, shifted ±8 px; density per channel ±25 % and ±0.06",
         symmetries=True,
-        warp=Warp(rotation_deg=180, zoom=1.15, shift_px=4),
-        photometric=(partial(jitter_density, gain=0.20, offset=0.05),),
+        warp=Warp(rotation_deg=180, zoom=1.22, shift_px=8),
+        photometric=(partial(jitter_density, gain=0.25, offset=0.06),),
     ),
 )

@@ -54,7 +54,7 @@ def fit_threshold(
     if not 0 < y.sum() < len(y):
         raise ValueError(f"{int(y.sum())} of {len(y)} figures are AMF, expected figures of both classes")
     rng = np.random.default_rng(seed)
-    amf, nmf = p[y], p[~y]
+    amf, nmf = np.sort(p[y]), np.sort(p[~y])  # the draws then do not hang on the order of the figures
     best = np.array(
         [best_cut(rng.choice(amf, len(amf)), rng.choice(nmf, len(nmf)))[0] for _ in range(resamples)]
     )

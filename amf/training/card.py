@@ -48,6 +48,8 @@ def model_card(spec: BundleSpec) -> str:
 
 
 def _metrics(sets: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    if not sets:
+        return ["Nothing yet."]
     columns = sorted({key for values in sets.values() for key in values})
     rows = ["| set | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
     for name, values in sets.items():

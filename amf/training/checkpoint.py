@@ -44,9 +44,15 @@ def load_checkpoint(run: Path) -> dict[str, Any] | None:
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # a truncated file fails in many ways
             damaged.append(path)
-            print(f"{path} is damaged ({str(error).splitlines()[0]}); trying the one before", flush=True)
+            print(f"{path} is damaged ({repr(error).splitlines()[0]}); trying the one before", flush=True)
             continue
         return state
     if damaged:
         raise DataError(f"{damaged[0]} is damaged and no earlier checkpoint can be read: start the run anew")
     return None
+
+
+def remove_checkpoints(run: Path) -> None:
+    """Free the space of a run's checkpoints once its results are all that is wanted of it."""
+    for name in (CURRENT, PREVIOUS):
+        (run / name).unlink(missing_ok=True)

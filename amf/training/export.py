@@ -77,7 +77,7 @@ def export(
 
     `record` holds summary, data, metrics and made_with (see amf.training.card); the versions are added here.
     """
-    made_with = {**record.get("made_with", {}), **_versions()}
+    made_with = {**record.get("made_with", {}), **versions()}
     spec = write(
         target,
         [member_of(run) for run in runs],
@@ -91,12 +91,16 @@ def export(
     return spec
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """What a result was made with: this package, its git revision, and the libraries that shape numbers."""
     packages = {package: version(package) for package in ("torch", "timm", "peft", "numpy")}
     return {"amf": __version__, "revision": _revision(), **packages}
 
 
 def _revision() -> str:
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:  # no git here
+        return "unknown"
     return done.stdout.strip() or "unknown"

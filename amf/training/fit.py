@@ -15,11 +15,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
+from accelerate.state import AcceleratorState
+from accelerate.utils import parse_flag_from_env
 from numpy.typing import NDArray
 from safetensors.torch import save_file
+from scipy.special import expit
 from sklearn.metrics import roc_auc_score
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
@@ -28,9 +31,10 @@ from amf.errors import DataError
 from amf.predict import compute_dtype, score
 from amf.preprocess import normalise, resize
 from amf.training.augment import augment, augmentation_named
-from amf.training.checkpoint import load_checkpoint, save_checkpoint
+from amf.training.checkpoint import CURRENT, load_checkpoint, save_checkpoint
 from amf.training.data import Figures
 from amf.training.draws import generator_at
+from amf.training.files import written_whole
 from amf.training.geometry import View
 from amf.training.losses import (
     SupervisedContrastiveLoss,
@@ -40,14 +44,22 @@ from amf.training.losses import (
     reversal_ramp,
 )
 from amf.training.mixup import Mixed, mix, mixup_named
-from amf.training.network import Trainee, build_classifier, trainable_state
-from amf.training.recipe import Recipe, write_recipe
+from amf.training.network import (
+    Trainee,
+    build_classifier,
+    hold_frozen_in,
+    recompute_activations,
+    trainable_state,
+)
+from amf.training.recipe import Recipe, parse_recipe, write_recipe
 from amf.training.sampling import epoch_order, hard_mask, sampling_weights, shard
 
 Rows = NDArray[np.int64]
 BEST = "best.safetensors"
 ADAPTER = "adapter"
 HISTORY = "history.json"
+REPORT_EVERY = 10
+"""Batches between two looks at the loss: on a GPU each look waits for all work in flight."""
 
 
 @dataclass(frozen=True)
@@ -67,12 +79,13 @@ def fit(
     Parameters
     ----------
     train, monitor : row numbers of `figures`, int64, disjoint.
-    run : folder for recipe, history, TensorBoard, checkpoint and best weights; created.
-    resume : continue from the folder's checkpoint; without one it starts anew.
+    run : folder for recipe, history, TensorBoard, checkpoint and best weights; created. Nodes share it.
+    resume : continue from the folder's checkpoint; where there is none yet, start.
 
     Raises
     ------
-    DataError : a side lacks a class, the checkpoint belongs to another run, the loss is not finite.
+    DataError : a side lacks a class, the batch cannot be shared out, the folder holds another run (or this
+        one, and `resume` is off), the loss is not finite.
     RecipeError : the recipe's weights are not at hand.
     """
     return _Run(recipe, figures, train, monitor, run, resume).fit()
@@ -87,42 +100,43 @@ class _Run:
         for name, rows in (("training", train), ("monitor", monitor)):
             if len(np.unique(figures.label[rows])) < 2:
                 raise DataError(f"the {len(rows)} {name} figures are of one class, expected AMF and NMF")
+        if (run / CURRENT).exists() and not resume:
+            raise DataError(f"{run} holds a run already: resume it, or choose another folder")
         self.recipe, self.figures, self.train, self.monitor, self.run = recipe, figures, train, monitor, run
+        self.labels = figures.soft_label if recipe.loss.labels == "soft" else figures.label
         self.accelerator = _accelerator(recipe)
         self.device = self.accelerator.device
-        run.mkdir(parents=True, exist_ok=True)
 
-        optimise = recipe.optimise
-        self.batch = optimise.batch // (self.accelerator.num_processes * optimise.accumulate)
-        draws = len(train) // optimise.batch * optimise.batch  # whole batches: every step weighs the same
-        if self.batch < 2 or draws == 0:
+        optimise, processes = recipe.optimise, self.accelerator.num_processes
+        self.batch, rest = divmod(optimise.batch, processes * optimise.accumulate)
+        self.steps_per_epoch = len(train) // optimise.batch  # whole batches: every step weighs the same
+        if rest or self.batch < 2 or not self.steps_per_epoch:
             raise DataError(
-                f"batch {optimise.batch} does not fit {len(train)} figures on "
-                f"{self.accelerator.num_processes} processes with {optimise.accumulate} accumulation steps"
+                f"a batch of {optimise.batch} out of {len(train)} figures does not divide into "
+                f"{optimise.accumulate} equal parts of two or more on each of {processes} processes"
             )
-        self.draws = draws
-        self.steps_per_epoch = draws // optimise.batch
 
         trainee = Trainee(build_classifier(recipe.model, optimise.seed), len(figures.domains))
         if optimise.activation_checkpointing:
-            trainee.classifier.backbone.model.set_grad_checkpointing()  # type: ignore[operator, union-attr]
-        _hold_frozen_part_once(trainee, self.accelerator)
+            recompute_activations(trainee.classifier, optimise.activation_checkpointing)
+        if self.accelerator.mixed_precision != "no":
+            hold_frozen_in(trainee, DTYPES[self.accelerator.mixed_precision])
         trainee = trainee.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         optimiser = torch.optim.AdamW(
             [p for p in trainee.parameters() if p.requires_grad],
             optimise.learning_rate,
             weight_decay=optimise.weight_decay,
+            fused=True,
         )
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, self._rate)
         self.model, self.optimiser = self.accelerator.prepare(trainee, optimiser)
         self.trainee: Trainee = self.accelerator.unwrap_model(self.model)
         self.contrastive = SupervisedContrastiveLoss()
-        self.average = (
-            {k: v.clone() for k, v in trainable_state(self.trainee).items()} if optimise.ema else {}
-        )
+        self.learnt = trainable_state(self.trainee)  # the network's own tensors, not copies
+        self.average = {k: v.clone() for k, v in self.learnt.items()} if optimise.ema else {}
 
         self.epoch, self.history = 0, list[dict[str, float]]()
         self.hard: NDArray[np.bool_] | None = None
+        run.mkdir(parents=True, exist_ok=True)
         if resume and (state := load_checkpoint(run)) is not None:
             self._restore(state)
 
@@ -139,9 +153,7 @@ class _Run:
             with self._averaged_weights():
                 values |= self._check_monitor()
                 if self.recipe.sampling.hard_mining:
-                    self.hard = hard_mask(
-                        self._probabilities(self.train), self.figures.soft_label[self.train]
-                    )
+                    self.hard = hard_mask(expit(self._logits(self.train)), self.labels[self.train])
                 self.history.append(values)
                 if main and self._best_epoch() == epoch:
                     self._save_best()
@@ -156,85 +168,74 @@ class _Run:
         return Outcome(best, self.history[best][self.recipe.optimise.monitor], self.history)
 
     def _train_epoch(self, epoch: int) -> dict[str, float]:
-        recipe, figures = self.recipe, self.figures
+        optimise = self.recipe.optimise
         process, processes = self.accelerator.process_index, self.accelerator.num_processes
-        torch.manual_seed(
-            _seed(recipe.optimise.seed, epoch, process)
-        )  # dropout draws from the global generator
-        order = self.train[epoch_order(self._weights(), recipe.optimise.seed, epoch, self.draws)]
-        labels = figures.soft_label if recipe.loss.labels == "soft" else figures.label
-        positive = (
-            positive_class_weight(torch.from_numpy(labels[order])) if recipe.loss.adaptive_weight else 1.0
-        )
+        torch.manual_seed(_seed(optimise.seed, epoch, process))  # dropout draws from the global generator
+        draws = self.steps_per_epoch * optimise.batch
+        order = self.train[epoch_order(self._weights(), optimise.seed, epoch, draws)]
+        adaptive = self.recipe.loss.adaptive_weight
+        positive = positive_class_weight(torch.from_numpy(self.labels[order])) if adaptive else 1.0
 
         self.model.train()
-        if recipe.model.train == "head":
-            self.trainee.classifier.backbone.eval()  # frozen, its batch statistics too
         batches = shard(order, process, processes).reshape(-1, self.batch)
-        sums, started, data_time = {"loss": 0.0}, time.perf_counter(), 0.0
-        progress = tqdm(batches, desc=f"epoch {epoch + 1}", unit="batch", leave=False, disable=None)
-        for step, rows in enumerate(progress):
+        sums: dict[str, Tensor] = {}
+        started, data_time = time.perf_counter(), 0.0
+        hidden = None if self.accelerator.is_main_process else True  # None: shown on a terminal only
+        progress = tqdm(batches, desc=f"epoch {epoch + 1}", unit="batch", leave=False, disable=hidden)
+        for number, rows in enumerate(progress, start=1):
+            step = epoch * self.steps_per_epoch + (number - 1) // optimise.accumulate
+            self._set_rate(step)
             fetched = time.perf_counter()
-            generator = generator_at(recipe.optimise.seed, epoch, step, process)
-            mixed = self._patches(rows, labels, generator)
+            mixed = self._patches(rows, epoch, number)
             data_time += time.perf_counter() - fetched
             with self.accelerator.accumulate(self.model):
-                done = (epoch * self.steps_per_epoch + step / recipe.optimise.accumulate) / self._total_steps
-                terms = self._loss(mixed, rows, positive, done)
-                loss = terms["loss"]
-                if not torch.isfinite(loss):
-                    raise DataError(
-                        f"the loss is {loss.item()} at epoch {epoch + 1}, step {step + 1}: lower the rate"
-                    )
-                self.accelerator.backward(loss)
+                terms = self._loss(mixed, rows, positive, step / self._total_steps)
+                self.accelerator.backward(terms["loss"])
                 if self.accelerator.sync_gradients:
-                    self.accelerator.clip_grad_norm_(self.model.parameters(), recipe.optimise.clip)
+                    self.accelerator.clip_grad_norm_(self.model.parameters(), optimise.clip)
                 self.optimiser.step()
                 self.optimiser.zero_grad()
-                if self.accelerator.sync_gradients:
-                    self.schedule.step()
-                    self._update_average()
-            for name, term in terms.items():
-                sums[name] = sums.get(name, 0.0) + term.item()
-            rate = len(rows) * (step + 1) * processes / (time.perf_counter() - started)
-            lr = self.schedule.get_last_lr()[0]
-            progress.set_postfix(
-                loss=f"{sums['loss'] / (step + 1):.4f}", lr=f"{lr:.1e}", patches_per_s=f"{rate:.0f}"
-            )
-        seconds = time.perf_counter() - started
-        values = {f"train_{name}": total / len(batches) for name, total in sums.items()}
-        speed = {"patches_per_s": len(order) / seconds, "data_share": data_time / seconds}
-        return {"epoch": float(epoch), "positive_weight": positive, **values, **speed}
+            if self.accelerator.sync_gradients:
+                self._update_average(step + 1)
+            sums = {name: sums.get(name, 0.0) + term.detach() for name, term in terms.items()}
+            if number % REPORT_EVERY == 0 or number == len(batches):
+                loss, seconds = sums["loss"].item() / number, time.perf_counter() - started
+                if not math.isfinite(loss):
+                    raise DataError(
+                        f"the loss is {loss} by batch {number} of epoch {epoch + 1}: lower the rate"
+                    )
+                lr = self.optimiser.param_groups[0]["lr"]
+                speed = len(rows) * number * processes / seconds
+                progress.set_postfix(loss=f"{loss:.4f}", lr=f"{lr:.1e}", patches_per_s=f"{speed:.0f}")
+        self._share_statistics()
+        values = {f"train_{name}": total.item() / len(batches) for name, total in sums.items()}
+        speeds = {"patches_per_s": len(order) / seconds, "data_share": data_time / seconds}
+        return {"epoch": float(epoch), "positive_weight": positive, **values, **speeds}
 
-    def _patches(self, rows: Rows, labels: NDArray[np.float32], generator: torch.Generator) -> Mixed:
+    def _patches(self, rows: Rows, epoch: int, number: int) -> Mixed:
         """One augmented, mixed, normalised batch on the device."""
         recipe, spec = self.recipe, self.recipe.model.image
-        # On a GPU the noise fields are drawn there too.
+        place = (recipe.optimise.seed, epoch, number, self.accelerator.process_index)
+        # Pixels are drawn where they are used, choices on the CPU: reading them from a GPU would wait for it.
+        pixels, choices = generator_at(*place, 0, device=self.device), generator_at(*place, 1)
         source = self.figures.batch(rows).to(self.device).permute(0, 3, 1, 2)  # (B, 3, 128, 128)
-        x = augment(
-            augmentation_named(recipe.augmentation),
-            source,
-            generator,
-            _view(spec.field_of_view_px, spec.input_px),
-        )
+        view = _view(spec.field_of_view_px, spec.input_px)
+        x = augment(augmentation_named(recipe.augmentation), source, pixels, view)
         x = normalise(resize(x, spec), spec)  # (B, 3, S, S)
-        y = torch.from_numpy(labels[rows]).to(self.device)
+        y = torch.from_numpy(self.labels[rows]).to(self.device)
         # The share is drawn whether it decides or not, so that every recipe uses the generator alike.
-        mixes = torch.rand(1, generator=generator).item() < recipe.mixup_share
+        mixes = torch.rand(1, generator=choices).item() < recipe.mixup_share
         if recipe.mixup is None or not mixes:
             alone = torch.arange(len(rows), device=self.device)
             return Mixed(x, y, alone, torch.ones(len(rows), device=self.device))
-        domains = torch.from_numpy(self.figures.domain[rows]).to(self.device)
-        return mix(x, y, mixup_named(recipe.mixup), generator, domains)
+        return mix(x, y, mixup_named(recipe.mixup), choices, torch.from_numpy(self.figures.domain[rows]))
 
     def _loss(self, mixed: Mixed, rows: Rows, positive: float, done: float) -> dict[str, Tensor]:
         """The weighted terms and, first, their sum (paper, Model Architecture and Training)."""
         weights = self.recipe.loss
         x = mixed.images.contiguous(memory_format=torch.channels_last)
-        with self.accelerator.autocast():
-            logits, embeddings, domain_logits = self.model(
-                x, reversal_ramp(done) if weights.domain_ramp else 1.0
-            )
+        reversal = reversal_ramp(done) if weights.domain_ramp else 1.0
+        logits, embeddings, domain_logits = self.model(x, reversal)  # autocast inside, float32 out
         terms = {"focal": adaptive_focal_loss(logits, mixed.labels, positive, weights.gamma)}
         if weights.contrastive:
             terms["contrastive"] = weights.contrastive * self.contrastive(embeddings, mixed.labels)
@@ -246,36 +247,40 @@ class _Run:
 
     def _check_monitor(self) -> dict[str, float]:
         rows = self.monitor
-        p = self._probabilities(rows)
-        y, truth = self.figures.soft_label[rows], self.figures.label[rows]
-        loss = functional.binary_cross_entropy(torch.from_numpy(p), torch.from_numpy(y.astype(np.float64)))
-        called = p >= 0.5
+        logits, truth = self._logits(rows), self.figures.label[rows]
+        called = logits >= 0
         recalls = [float((called[truth == c] == bool(c)).mean()) for c in (0, 1)]
+        loss = functional.binary_cross_entropy_with_logits(
+            torch.from_numpy(logits), torch.from_numpy(self.labels[rows]).double()
+        )
         return {
             "loss": loss.item(),
-            "auc": float(roc_auc_score(truth, p)),
+            "auc": float(roc_auc_score(truth, logits)),
             "nmf_recall": recalls[0],
             "amf_recall": recalls[1],
             "balanced_accuracy": sum(recalls) / 2,
         }
 
-    def _probabilities(self, rows: Rows) -> NDArray[np.float64]:
-        """P(atypical) of some rows, without augmentation, each process scoring a share."""
+    @torch.inference_mode()
+    def _logits(self, rows: Rows) -> NDArray[np.float64]:
+        """Logits (n,) of some rows, without augmentation; each process scores a share and gets them all."""
         self.model.eval()
         process, processes = self.accelerator.process_index, self.accelerator.num_processes
+        own, image = shard(rows, process, processes), self.recipe.model.image
         with self.accelerator.autocast():
-            own = logits_of(
-                self.trainee, self.figures, shard(rows, process, processes), self.recipe, self.device
-            )
-        if processes == 1:
-            return np.asarray(1 / (1 + np.exp(-own)))
-        gathered = self.accelerator.gather(torch.from_numpy(own).to(self.device)).cpu().numpy()
-        logits = gathered.reshape(processes, -1).T.reshape(-1)[: len(rows)]  # undo the sharding
-        return np.asarray(1 / (1 + np.exp(-logits)))
+            parts = [
+                score(
+                    self.trainee.classifier, self.figures.batch(part).to(self.device), image, 1, torch.float32
+                )
+                for part in np.array_split(own, math.ceil(len(own) / 128))
+            ]
+        gathered = self.accelerator.gather(torch.cat(parts).to(self.device)).cpu()  # rank after rank
+        in_order = gathered.view(processes, -1).T.reshape(-1)  # as `shard` dealt them out
+        return in_order[: len(rows)].numpy()  # without what filled up the last round
 
     def _weights(self) -> NDArray[np.float64]:
         sampling, n = self.recipe.sampling, len(self.train)
-        labels = self.figures.soft_label[self.train] if sampling.balance_classes else np.zeros(n, np.float32)
+        labels = self.labels[self.train] if sampling.balance_classes else np.zeros(n, np.float32)
         domains = self.figures.domain[self.train] if sampling.balance_domains else np.zeros(n, np.int64)
         return sampling_weights(labels, list(domains), self.hard)
 
@@ -283,40 +288,45 @@ class _Run:
     def _total_steps(self) -> int:
         return self.recipe.optimise.epochs * self.steps_per_epoch
 
-    def _rate(self, step: int) -> float:
-        """Linear warm-up, then half a cosine down to zero."""
+    def _set_rate(self, step: int) -> None:
+        """Linear warm-up, then half a cosine down to zero: a function of the step alone."""
         warmup = self.recipe.optimise.warmup * self._total_steps
-        if step < warmup:
-            return (step + 1) / (warmup + 1)
-        return 0.5 * (
-            1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1.0, self._total_steps - warmup)))
+        share = (step + 1) / (warmup + 1)
+        if step >= warmup:
+            share = 0.5 + 0.5 * math.cos(math.pi * (step - warmup) / (self._total_steps - warmup))
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.recipe.optimise.learning_rate * share
+
+    @torch.no_grad()
+    def _update_average(self, steps: int) -> None:
+        if not self.average:
+            return
+        # A running mean at first, so that the random start is forgotten as fast as it can be.
+        decay = min(self.recipe.optimise.ema, steps / (steps + 9))
+        floating = [name for name, mean in self.average.items() if mean.is_floating_point()]
+        torch._foreach_lerp_(
+            [self.average[name] for name in floating], [self.learnt[name] for name in floating], 1 - decay
         )
 
     @torch.no_grad()
-    def _update_average(self) -> None:
-        # A running mean at first, so that the random start is forgotten as fast as it can be.
-        step = self.schedule.last_epoch
-        decay = min(self.recipe.optimise.ema, step / (step + 9))
-        current = trainable_state(self.trainee)
-        for name, mean in self.average.items():
-            if mean.is_floating_point():
-                mean.lerp_(current[name], 1 - decay)
-            else:
-                mean.copy_(current[name])
+    def _share_statistics(self) -> None:
+        """Processes have seen different batches: all go on with the mean of their batch statistics."""
+        if self.accelerator.num_processes == 1:
+            return
+        for name, _ in self.trainee.named_buffers():
+            for state in (self.learnt, self.average):
+                if name in state and state[name].is_floating_point():
+                    state[name].copy_(self.accelerator.reduce(state[name].clone(), "mean"))
 
     @contextmanager
     def _averaged_weights(self) -> Iterator[None]:
         """The weight average in the network's place; the trained weights come back afterwards."""
-        if not self.average:
-            yield
-            return
-        current = trainable_state(self.trainee)
-        kept = {name: tensor.clone() for name, tensor in current.items()}
-        _copy(self.average, current)
+        kept = {name: self.learnt[name].clone() for name in self.average}
+        _copy(self.average, self.learnt)
         try:
             yield
         finally:
-            _copy(kept, current)
+            _copy(kept, self.learnt)
 
     def _best_epoch(self) -> int:
         name = self.recipe.optimise.monitor
@@ -324,15 +334,13 @@ class _Run:
         return int(np.argmin(values) if name == "loss" else np.argmax(values))
 
     def _out_of_patience(self) -> bool:
-        return (
-            bool(self.history) and len(self.history) - 1 - self._best_epoch() >= self.recipe.optimise.patience
-        )
+        waited = len(self.history) - 1 - self._best_epoch() if self.history else 0
+        return waited >= self.recipe.optimise.patience
 
     def _save_best(self) -> None:
         classifier = self.trainee.classifier
-        partial = self.run / f"{BEST}.partial"
-        save_file({name: t.contiguous() for name, t in trainable_state(classifier).items()}, partial)
-        partial.replace(self.run / BEST)
+        with written_whole(self.run / BEST) as partial:
+            save_file({name: t.contiguous() for name, t in trainable_state(classifier).items()}, partial)
         if self.recipe.model.lora:
             from amf.training.lora import save_adapter  # PEFT takes seconds to import
 
@@ -344,26 +352,27 @@ class _Run:
             "epoch": self.epoch,
             "history": self.history,
             "hard": None if self.hard is None else torch.from_numpy(self.hard),
-            "weights": trainable_state(self.trainee),
+            "weights": self.learnt,
             "average": self.average,
             "optimiser": self.optimiser.state_dict(),
-            "schedule": {"last_epoch": self.schedule.last_epoch, "_step_count": self.schedule._step_count},
+            "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else None,
         }
 
     def _restore(self, state: dict[str, Any]) -> None:
-        if state["identity"] != self._identity():
+        recipe, *data = json.loads(state["identity"])
+        # parsed, not compared as text: a key that is newer than the checkpoint has its default
+        same_recipe = parse_recipe(recipe, str(self.run / CURRENT)) == self.recipe
+        if not same_recipe or data != json.loads(self._identity())[1:]:
             raise DataError(
                 f"{self.run} holds a checkpoint of another recipe, table or split: choose another folder"
             )
         self.epoch, self.history = state["epoch"], state["history"]
         self.hard = None if state["hard"] is None else state["hard"].numpy()
-        _copy(state["weights"], trainable_state(self.trainee))
+        _copy(state["weights"], self.learnt)
         _copy(state["average"], self.average)
         self.optimiser.load_state_dict(state["optimiser"])
-        self.schedule.load_state_dict({**self.schedule.state_dict(), **state["schedule"]})
-        rate = self._rate(self.schedule.last_epoch)
-        for group in self.optimiser.param_groups:
-            group["lr"] = group["initial_lr"] * rate
+        if self.accelerator.scaler and state["scaler"]:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
 
     def _identity(self) -> str:
         """What must be the same for a checkpoint to continue this run."""
@@ -373,49 +382,31 @@ class _Run:
     def _report(self, values: dict[str, float], board: SummaryWriter) -> None:
         for name, value in values.items():
             board.add_scalar(name, value, int(values["epoch"]))
-        (self.run / HISTORY).write_text(json.dumps(self.history, indent=1) + "\n")
-        remaining = (self.recipe.optimise.epochs - self.epoch) * self.draws / values["patches_per_s"]
+        with written_whole(self.run / HISTORY) as partial:
+            partial.write_text(json.dumps(self.history, indent=1) + "\n")
+        optimise = self.recipe.optimise
+        remaining = (self._total_steps - self.epoch * self.steps_per_epoch) * optimise.batch
         print(
-            f"epoch {self.epoch}/{self.recipe.optimise.epochs}: train loss {values['train_loss']:.4f}, "
+            f"epoch {self.epoch}/{optimise.epochs}: train loss {values['train_loss']:.4f}, "
             f"monitor loss {values['loss']:.4f}, AUC {values['auc']:.4f}, "
             f"BA {values['balanced_accuracy']:.4f}; {values['patches_per_s']:.0f} patches/s, "
-            f"{remaining / 60:.1f} min left",
+            f"{remaining / values['patches_per_s'] / 60:.1f} min left",
             flush=True,
         )
 
 
-@torch.inference_mode()
-def logits_of(
-    trainee: Trainee, figures: Figures, rows: Rows, recipe: Recipe, device: torch.device, views: int = 1
-) -> NDArray[np.float64]:
-    """Logits (n,) of some rows by the network as it stands, in evaluation mode, without augmentation."""
-    trainee.eval()
-    parts = [
-        score(trainee.classifier, figures.batch(part).to(device), recipe.model.image, views, torch.float32)
-        for part in np.array_split(rows, max(1, len(rows) // 128))
-    ]
-    return torch.cat(parts).numpy()
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "no": torch.float32}
 
 
 def _accelerator(recipe: Recipe) -> Accelerator:
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    precisions = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "no"}
-    automatic = recipe.optimise.precision == "auto"
-    dtype = compute_dtype(torch.bfloat16, device) if automatic else torch.float32
-    return Accelerator(
-        mixed_precision=precisions[dtype],
-        gradient_accumulation_steps=recipe.optimise.accumulate,
-        step_scheduler_with_optimizer=False,
-    )
-
-
-def _hold_frozen_part_once(trainee: nn.Module, accelerator: Accelerator) -> None:
-    """Keep frozen weights in the compute type alone: a second copy in float32 would double their memory."""
-    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(accelerator.mixed_precision)
-    if dtype is not None:
-        for parameter in trainee.parameters():
-            if not parameter.requires_grad:
-                parameter.data = parameter.data.to(dtype)
+    # Without a GPU, processes that were launched together work together on the CPU.
+    cpu = not torch.cuda.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU")
+    # bfloat16 where the device has it, float16 on older GPUs, else float32
+    automatic = compute_dtype(torch.bfloat16, PartialState(cpu=cpu).device)
+    dtype = automatic if recipe.optimise.precision == "auto" else torch.float32
+    (name,) = (name for name, candidate in DTYPES.items() if candidate == dtype)
+    AcceleratorState._reset_state()  # the runs of one process may differ in precision
+    return Accelerator(cpu=cpu, mixed_precision=name, gradient_accumulation_steps=recipe.optimise.accumulate)
 
 
 def _view(field_of_view_px: int, input_px: int) -> View:
@@ -429,5 +420,5 @@ def _seed(*position: int) -> int:
 
 def _copy(source: dict[str, Tensor], target: dict[str, Tensor]) -> None:
     with torch.no_grad():
-        for name, tensor in target.items():
-            tensor.copy_(source[name])
+        for name, tensor in source.items():
+            target[name].copy_(tensor)

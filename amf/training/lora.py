@@ -1,4 +1,4 @@
-"""Low-rank adapters through PEFT: adapt a backbone, save and load in PEFT's own format, merge.
+"""Low-rank adapters through PEFT: adapt a backbone, save in PEFT's own format, merge.
 
 LoRA: low-rank adaptation of large language models (Hu et al., ICLR 2022); paper, Foundation Model.
 """
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from amf.errors import RecipeError
 from amf.training.recipe import Lora
@@ -15,8 +15,29 @@ from amf.vision_operators import ensure_torchvision
 
 ensure_torchvision()  # PEFT imports transformers, and that torchvision
 
-from peft import LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dict  # noqa: E402
-from peft.utils import load_peft_weights  # noqa: E402
+from peft import LoraConfig, PeftModel, get_peft_model  # noqa: E402
+from peft.tuners.lora import Linear  # noqa: E402
+
+
+class LeanLinear(Linear):  # type: ignore[misc]
+    """PEFT's adapted linear layer, W x + (alpha / r) B A x, with few passes over large tensors.
+
+    PEFT's own forward copies the input to float32, scales the wide output and adds it in a pass of its own,
+    which on a GPU costs about as much time as the frozen layer's product. Here autocast chooses the type, the
+    r values in the middle are scaled, and B's product accumulates into the frozen layer's output. Parameters,
+    files and merging are PEFT's.
+    """
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """(..., features in) → (..., features out)."""
+        if self.disable_adapters or self.merged:
+            return super().forward(x, *args, **kwargs)
+        rows = x.flatten(0, -2)  # (N, in): the sum below is in place, so its target must not be a view
+        result = self.base_layer(rows)  # (N, out)
+        for name in self.active_adapters:
+            low = self.lora_A[name](self.lora_dropout[name](rows)) * self.scaling[name]  # (N, r)
+            result.addmm_(low.to(result.dtype), self.lora_B[name].weight.mT.to(result.dtype))
+        return result.unflatten(0, x.shape[:-1])  # (..., out)
 
 
 def adapt(backbone: nn.Module, spec: Lora) -> None:
@@ -26,13 +47,13 @@ def adapt(backbone: nn.Module, spec: Lora) -> None:
 
     Raises
     ------
-    RecipeError : a target matches no layer.
+    RecipeError : a target matches no layer, or one that cannot be adapted.
     """
     backbone.requires_grad_(False)
-    names = [name for name, _ in backbone.model.named_modules()]  # type: ignore[union-attr]
+    model: nn.Module = backbone.model  # type: ignore[assignment]
     for target in spec.targets:
-        if not any(name.endswith(target) for name in names):
-            raise RecipeError(f"lora.targets: {target!r} matches no layer of {type(backbone.model).__name__}")
+        if not any(f".{name}".endswith(f".{target}") for name, _ in model.named_modules()):
+            raise RecipeError(f"lora.targets: {target!r} matches no layer of {type(model).__name__}")
     config = LoraConfig(
         r=spec.rank,
         lora_alpha=spec.alpha,
@@ -40,17 +61,16 @@ def adapt(backbone: nn.Module, spec: Lora) -> None:
         target_modules=list(spec.targets),
         bias="none",
     )
-    backbone.model = get_peft_model(backbone.model, config)
+    config._register_custom_module({nn.Linear: LeanLinear})
+    try:
+        backbone.model = get_peft_model(model, config)
+    except ValueError as error:  # PEFT's sentence names the layer
+        raise RecipeError(f"lora.targets: {error}") from error
 
 
 def save_adapter(backbone: nn.Module, folder: Path) -> None:
     """Write adapter_config.json and adapter_model.safetensors, as PeftModel.from_pretrained reads them."""
-    backbone.model.save_pretrained(folder)  # type: ignore[operator, union-attr]
-
-
-def load_adapter(backbone: nn.Module, folder: Path) -> None:
-    """Load a saved adapter into an adapted backbone, in place."""
-    set_peft_model_state_dict(_peft(backbone), load_peft_weights(str(folder), device="cpu"))
+    _peft(backbone).save_pretrained(folder)
 
 
 def merge(backbone: nn.Module) -> None:

@@ -1,13 +1,19 @@
 """From a recipe to the network that is trained: weights, adapters, what is frozen, and the domain head."""
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
 
 from amf.bundle import fill_computed_buffers
 from amf.classifier import Classifier
+from amf.errors import RecipeError
 from amf.training.losses import DomainHead
 from amf.training.pretrained import load_pretrained
 from amf.training.recipe import Model
+from amf.vision_operators import ensure_torchvision
 
 
 class Trainee(nn.Module):
@@ -23,22 +29,41 @@ class Trainee(nn.Module):
         logits, embeddings = self.classifier(x)
         return logits, embeddings, self.domain_head(embeddings, reversal)
 
+    def train(self, mode: bool = True) -> "Trainee":
+        """Switch the mode, except where nothing is learnt: what is frozen leaves training as it came.
+
+        That is a backbone without trainable weights, and the statistics of a frozen batch norm.
+        """
+        super().train(mode)
+        backbone = self.classifier.backbone
+        if not any(p.requires_grad for p in backbone.parameters()):
+            backbone.eval()
+        for module in backbone.modules():
+            if isinstance(module, _BatchNorm) and not any(p.requires_grad for p in module.parameters()):
+                module.eval()
+        return self
+
 
 def build_classifier(spec: Model, seed: int) -> Classifier:
     """Build the recipe's network with its weights and adapters, on the CPU, in float32.
 
     A published backbone is built on the meta device and takes the file's tensors as they are; the head
-    and the adapters are drawn from `seed`.
+    and the adapters are drawn from `seed`, which sets torch's global generator.
 
     Raises
     ------
-    RecipeError : weights that are absent or of another network, adapter targets that match nothing.
+    RecipeError : arguments that the backbone refuses, weights that are absent or of another network, adapter
+        targets that match nothing.
     """
     torch.manual_seed(seed)
     if spec.weights == "random":
-        return Classifier(spec.backbone, spec.arguments, spec.head)
+        return _built(spec)
+    ensure_torchvision()
+    from timm.layers import set_fast_norm  # timm takes seconds to import
+
+    set_fast_norm()  # autocast would copy every token to float32 and back around each layer norm
     with torch.device("meta"):
-        classifier = Classifier(spec.backbone, spec.arguments, spec.head)
+        classifier = _built(spec)
     load_pretrained(classifier.backbone, spec.backbone, spec.weights)
     for part in (classifier.hidden, classifier.logit):
         part.to_empty(device="cpu")
@@ -55,12 +80,47 @@ def build_classifier(spec: Model, seed: int) -> Classifier:
     return classifier
 
 
+def _built(spec: Model) -> Classifier:
+    try:
+        return Classifier(spec.backbone, spec.arguments, spec.head)
+    except ValueError as error:
+        raise RecipeError(f"model.arguments: {error}") from error
+
+
+def hold_frozen_in(module: nn.Module, dtype: torch.dtype) -> None:
+    """Keep frozen weights in the compute type alone: a second copy in float32 would double their memory.
+
+    Batch norms stay as they are: their statistics are float32, and their weights must match.
+    """
+    for part in module.modules():
+        if not isinstance(part, _BatchNorm):
+            for parameter in part.parameters(recurse=False):
+                if not parameter.requires_grad:
+                    parameter.data = parameter.data.to(dtype)
+
+
+def recompute_activations(classifier: Classifier, share: float) -> None:
+    """Let a share of a timm model's blocks, spread evenly, keep their input only and run again going back.
+
+    Memory falls and time rises with the share: all blocks cost a second forward pass.
+
+    Raises
+    ------
+    RecipeError : the model is not a sequence of blocks.
+    """
+    blocks = getattr(getattr(classifier.backbone, "model", None), "blocks", None)
+    if blocks is None:
+        raise RecipeError("optimise.activation_checkpointing: this backbone has no blocks to recompute")
+    for index, block in enumerate(blocks):
+        if int((index + 1) * share) > int(index * share):
+            block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+
+
 def trainable_state(module: nn.Module) -> dict[str, Tensor]:
-    """What training changes: parameters with a gradient, and the floating-point buffers of layers that learn.
+    """What training changes, sharing memory: trainable parameters, and the buffers where all are trainable.
 
     The frozen part of a foundation model is left out: its file is at hand, and it is large.
     """
-    state: dict[str, Tensor] = {name: p for name, p in module.named_parameters() if p.requires_grad}
-    if len(state) == sum(1 for _ in module.parameters()):
-        state.update(module.named_buffers())
-    return {name: tensor.detach() for name, tensor in state.items()}
+    learnt = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
+    whole = len(learnt) == sum(1 for _ in module.parameters())
+    return {name: tensor for name, tensor in module.state_dict().items() if whole or name in learnt}

@@ -14,11 +14,11 @@ CLASSIFIER_PREFIXES = ("head.", "classifier.", "fc.")
 
 
 def load_pretrained(backbone: nn.Module, name: str, source: str) -> None:
-    """Fill a timm backbone (built on any device, the meta device included) with published weights.
+    """Fill a backbone (built on any device, the meta device included) with published weights, in float32.
 
     Parameters
     ----------
-    backbone : backbones.TimmBackbone; name : its key in BACKBONES.
+    backbone : as backbones.build makes it; name : its key in BACKBONES.
     source : "hub", or a local *.safetensors or *.bin / *.pt state dict in timm's naming.
 
     Raises
@@ -27,7 +27,7 @@ def load_pretrained(backbone: nn.Module, name: str, source: str) -> None:
     """
     path = _from_hub(name) if source == "hub" else Path(source)
     state = _read_state(path)
-    model: nn.Module = backbone.model  # type: ignore[assignment]
+    model = getattr(backbone, "model", backbone)  # a timm model's names are its own, without our prefix
     expected = model.state_dict()
     state = {k: v for k, v in state.items() if k in expected or not k.startswith(CLASSIFIER_PREFIXES)}
     missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
@@ -52,7 +52,7 @@ def _read_state(path: Path) -> dict[str, Tensor]:
         # weights_only refuses to run code, which a plain pickle would do
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # the readers meet damaged files with a dozen exception types
-        raise RecipeError(f"{path} cannot be read as weights: {str(error).splitlines()[0]}") from error
+        raise RecipeError(f"{path} cannot be read as weights: {repr(error).splitlines()[0]}") from error
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise RecipeError(f"{path} holds a {type(state).__name__}, expected a state dict of tensors")
     return state

@@ -1,5 +1,6 @@
 """Recipes: one YAML file per experiment, checked into typed objects; each value has one place and a range."""
 
+import itertools
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -15,7 +16,7 @@ from amf.training.mixup import MIXUPS
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Lora(_Section):
@@ -54,6 +55,8 @@ class Model(_Section):
             raise ValueError(f"train is {self.train!r}, expected 'lora' exactly where a lora section stands")
         if self.weights == "random" and self.train != "all":
             raise ValueError(f"weights are random and train is {self.train!r}: nothing would ever be learnt")
+        if self.lora is not None and self.backbone == "compact":
+            raise ValueError("the compact backbone is trained whole, expected a timm backbone under adapters")
         return self
 
     @property
@@ -84,6 +87,12 @@ class Loss(_Section):
     domain: float = Field(0.1, ge=0)
     domain_ramp: bool = False
 
+    @model_validator(mode="after")
+    def _finite_slope(self) -> Self:
+        if 0 < self.gamma < 1:
+            raise ValueError(f"gamma is {self.gamma}, expected 0 or at least 1")
+        return self
+
 
 class Sampling(_Section):
     """The domain-aware weighted sampler; the defaults are the paper's."""
@@ -98,7 +107,7 @@ class Optimise(_Section):
 
     epochs: int = Field(20, ge=1)
     batch: int = Field(64, ge=2, description="patches a step over all processes and accumulation steps")
-    accumulate: int = Field(1, ge=1)
+    accumulate: int = Field(1, ge=1, description="parts that a process takes its share of a batch in")
     learning_rate: float = Field(1e-4, gt=0, lt=1)
     weight_decay: float = Field(0.1, ge=0)
     warmup: float = Field(0.1, ge=0, lt=1, description="share of all steps")
@@ -107,7 +116,7 @@ class Optimise(_Section):
     patience: int = Field(5, ge=1, description="epochs without a better monitor value before stopping")
     monitor: Literal["loss", "auc"] = "loss"
     precision: Literal["auto", "float32"] = "auto"
-    activation_checkpointing: bool = False
+    activation_checkpointing: float = Field(0.0, ge=0, le=1, description="share of the blocks that recompute")
     seed: int = Field(0, ge=0)
 
 
@@ -139,15 +148,50 @@ def read_recipe(path: Path) -> Recipe:
 
     Raises
     ------
-    RecipeError : no such file, not YAML, an unknown key or a value out of range; the key is named.
+    RecipeError : no such file, not YAML, an unknown key or a value out of range; the key is named. Also a
+        grid: it stands for many recipes.
     """
+    content = _read_yaml(path)
+    if isinstance(content, dict) and "grid" in content:
+        raise RecipeError(f"{path} has a grid, expected a single recipe: only `amf lodo` runs grids")
+    return parse_recipe(content, str(path))
+
+
+def read_grid(path: Path) -> list[Recipe]:
+    """Read a recipe file that may have a grid: one recipe for each combination of its values, in their order.
+
+    The section `grid` beside the recipe's own lists values by dotted key, as
+    {model.lora.rank: [4, 8], optimise.learning_rate: [1e-4, 3e-4]}. A combination's name ends in its values.
+    A file without a grid is a list of one.
+
+    Raises
+    ------
+    RecipeError : as `read_recipe`, or a grid that is not lists of different values by key.
+    """
+    content = _read_yaml(path)
+    if not isinstance(content, dict) or "grid" not in content:
+        return [parse_recipe(content, str(path))]
+    grid = content.pop("grid")
+    base = parse_recipe(content, str(path))
+    if not isinstance(grid, dict) or not all(isinstance(values, list) and values for values in grid.values()):
+        raise RecipeError(f"{path}: grid is {grid!r}, expected a list of values for each dotted key")
+    recipes = []
+    for values in itertools.product(*grid.values()):
+        changes = dict(zip(grid, values, strict=True))
+        name = ", ".join([base.name, *(f"{key} {value}" for key, value in changes.items())])
+        recipes.append(override(base, {**changes, "name": name}))
+    if len({recipe.name for recipe in recipes}) < len(recipes):
+        raise RecipeError(f"{path}: grid is {grid!r}, expected every value of a key once")
+    return recipes
+
+
+def _read_yaml(path: Path) -> Any:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RecipeError(f"{path} cannot be read: {error.strerror or error}") from error
     except yaml.YAMLError as error:
         raise RecipeError(f"{path} is not valid YAML: {error}") from error
-    return parse_recipe(content, str(path))
 
 
 def parse_recipe(content: Any, source: str) -> Recipe:

@@ -1,0 +1,117 @@
+"""Whatever moment a run is killed at, a whole checkpoint is left."""
+
+import resource
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from amf.errors import DataError
+from amf.training.checkpoint import CURRENT, PREVIOUS, load_checkpoint, save_checkpoint
+
+
+def state(epoch: int) -> dict[str, Any]:
+    return {"epoch": epoch, "weights": {"a": torch.full((1000,), float(epoch))}, "history": [{"loss": 0.5}]}
+
+
+def epoch_in(run: Path) -> int:
+    loaded = load_checkpoint(run)
+    assert loaded is not None
+    assert torch.equal(loaded["weights"]["a"], state(loaded["epoch"])["weights"]["a"])
+    return int(loaded["epoch"])
+
+
+def test_the_newest_is_loaded_and_the_one_before_is_kept(tmp_path: Path) -> None:
+    assert load_checkpoint(tmp_path) is None
+    for epoch in (1, 2, 3):
+        save_checkpoint(tmp_path, state(epoch))
+        assert epoch_in(tmp_path) == epoch
+    assert {path.name for path in tmp_path.iterdir()} == {CURRENT, PREVIOUS}
+    (tmp_path / CURRENT).unlink()
+    assert epoch_in(tmp_path) == 2
+
+
+@pytest.mark.parametrize("kept", [0, 10, 2000])
+def test_a_truncated_one_gives_way_to_the_one_before_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kept: int
+) -> None:
+    save_checkpoint(tmp_path, state(1))
+    save_checkpoint(tmp_path, state(2))
+    path = tmp_path / CURRENT
+    path.write_bytes(path.read_bytes()[:kept])
+    assert epoch_in(tmp_path) == 1
+    assert f"{path} is damaged" in capsys.readouterr().out
+
+
+def test_where_both_are_damaged_the_run_must_start_anew(tmp_path: Path) -> None:
+    for epoch in (1, 2):
+        save_checkpoint(tmp_path, state(epoch))
+    for name in (CURRENT, PREVIOUS):
+        (tmp_path / name).write_bytes(b"PK")
+    with pytest.raises(DataError, match=r"no earlier checkpoint can be read: start the run anew"):
+        load_checkpoint(tmp_path)
+
+
+def test_a_checkpoint_never_runs_code(tmp_path: Path) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple[Any, tuple[Path]]:
+            return (Path.touch, (tmp_path / "sprung",))
+
+    torch.save(Trap(), tmp_path / CURRENT)
+    with pytest.raises(DataError):
+        load_checkpoint(tmp_path)
+    assert not (tmp_path / "sprung").exists()
+
+
+@contextmanager
+def disk_of(size: int) -> Iterator[None]:
+    """No file may grow beyond `size` bytes, as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+@pytest.mark.parametrize("size", [0, 1000, 4000])
+def test_a_full_disk_leaves_the_last_good_one(tmp_path: Path, size: int) -> None:
+    save_checkpoint(tmp_path, state(1))
+    whole = (tmp_path / CURRENT).stat().st_size
+    assert size < whole
+    with disk_of(size), pytest.raises(DataError, match="cannot be written, the last good checkpoint stays"):
+        save_checkpoint(tmp_path, state(2))
+    assert epoch_in(tmp_path) == 1
+    assert {path.name for path in tmp_path.iterdir()} == {CURRENT}
+
+
+@pytest.mark.parametrize("moment", range(3))
+def test_a_kill_at_any_moment_of_saving_leaves_a_whole_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: int
+) -> None:
+    """Killed while the bytes are synced, before the first rename, and between the two."""
+    save_checkpoint(tmp_path, state(1))
+    save_checkpoint(tmp_path, state(2))
+    steps = [("os.fsync", 0), ("pathlib.Path.replace", 0), ("pathlib.Path.replace", 1)]
+    name, passes = steps[moment]
+    original, calls = Path.replace, []
+
+    def killed(*arguments: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) > passes:
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(name, killed)
+        with pytest.raises(KeyboardInterrupt):
+            save_checkpoint(tmp_path, state(3))
+    assert epoch_in(tmp_path) == 2
+    save_checkpoint(tmp_path, state(3))
+    assert epoch_in(tmp_path) == 3

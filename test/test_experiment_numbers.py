@@ -1,0 +1,247 @@
+"""The experiments' numbers on synthetic predictions, against values computed by another way."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import expit
+
+from amf.errors import DataError, RecipeError
+from amf.training.calibrate import fit_threshold
+from amf.training.experiments.ablation import differences
+from amf.training.experiments.calibration import calibrate, threshold_costs
+from amf.training.experiments.lodo import compare, summarise
+from amf.training.experiments.scores import markdown, scores
+from amf.training.recipe import read_grid, read_recipe
+
+
+def synthetic(figures: int = 600, scale: float = 1.0, seed: int = 0) -> pd.DataFrame:
+    """Three domains; P(AMF | logit) = sigmoid(logit / scale), but for "b", shifted by 2 scale."""
+    rng = np.random.default_rng(seed)
+    domain = np.array(["a", "b", "c"])[np.arange(figures) % 3]
+    true = rng.normal(-0.5, 2, figures)
+    label = (rng.random(figures) < expit(true)).astype(int)
+    return pd.DataFrame(
+        {
+            "image": [f"{i}.png" for i in range(figures)],
+            "domain": domain,
+            "label": label,
+            "logit": scale * (true + 2 * (domain == "b")),
+        }
+    )
+
+
+def test_scores_are_those_of_a_hand_count() -> None:
+    # Called atypical from 0.5 on: AMF 0.9 and 0.5 yes, 0.35 no; NMF 0.6 yes, the others no.
+    found = scores([0.9, 0.5, 0.35, 0.6, 0.1, 0.2, 0.3], [1, 1, 1, 0, 0, 0, 0])
+    assert found["AMF recall"] == pytest.approx(2 / 3)
+    assert found["NMF recall"] == pytest.approx(3 / 4)
+    assert found["BA"] == pytest.approx(17 / 24)
+    assert found["F1"] == pytest.approx(2 * 2 / (2 * 2 + 1 + 1))
+    assert found["AUC"] == pytest.approx(10 / 12)
+
+
+def test_scores_without_a_class_are_not_numbers() -> None:
+    found = scores([0.9, 0.2], [0, 0])
+    assert found["NMF recall"] == 0.5
+    assert all(np.isnan(found[name]) for name in ("BA", "F1", "AUC", "AMF recall"))
+
+
+def test_a_domains_labels_take_no_part_in_its_threshold() -> None:
+    predictions = synthetic()
+    before = summarise(predictions)
+    others = predictions[predictions["domain"] != "b"]
+    assert before["threshold"]["b"] == fit_threshold(expit(others["logit"]), others["label"]).value
+    flipped = predictions.assign(
+        label=np.where(predictions["domain"] == "b", 1 - predictions["label"], predictions["label"])
+    )
+    after = summarise(flipped)
+    assert after["threshold"]["b"] == before["threshold"]["b"]
+    assert after["threshold"]["a"] != before["threshold"]["a"]
+    assert after["BA fitted"]["b"] == pytest.approx(1 - before["BA fitted"]["b"])
+
+
+def test_the_order_of_the_figures_decides_nothing() -> None:
+    pd.testing.assert_frame_equal(
+        summarise(synthetic()), summarise(synthetic().sample(frac=1, random_state=2))
+    )
+
+
+def test_equal_runs_do_not_differ() -> None:
+    table, sentence = compare(synthetic(), synthetic().sample(frac=1, random_state=1))
+    assert (table["BA fitted: B − A"] == 0).all()
+    assert "+0.000 (95 % interval +0.000 to +0.000" in sentence
+
+
+def test_the_paired_interval_is_that_of_resampled_figures() -> None:
+    a, b = synthetic(seed=0), synthetic(seed=0)
+    b["logit"] += np.random.default_rng(5).normal(0, 1.5, len(b))
+    _, sentence = compare(a, b)
+    low, high = (float(part) for part in sentence.split("interval ")[1].split(",")[0].split(" to "))
+
+    rng = np.random.default_rng(9)
+    cut = {name: summarise(frame)["threshold"] for name, frame in (("a", a), ("b", b))}
+    strata = [group.index.to_numpy() for _, group in a.groupby(["domain", "label"])]
+    right = {
+        name: ((expit(frame["logit"]) >= frame["domain"].map(cut[name])) == (frame["label"] == 1)).to_numpy()
+        for name, frame in (("a", a), ("b", b))
+    }
+    naive = []
+    for _ in range(2000):
+        drawn = [rng.choice(rows, len(rows)) for rows in strata]
+        accuracy = {name: np.mean([right[name][rows].mean() for rows in drawn]) for name in right}
+        naive.append(accuracy["b"] - accuracy["a"])  # two classes a domain: the mean of strata is mean BA
+    np.testing.assert_allclose([low, high], np.quantile(naive, [0.025, 0.975]), atol=0.004)
+
+
+def test_runs_of_other_figures_are_not_compared() -> None:
+    with pytest.raises(DataError, match="600 and 597 figures"):
+        compare(synthetic(), synthetic(597))
+
+
+def test_ablation_differences_follow_the_papers_caption() -> None:
+    rows = [("baseline", 0.60, 0.62, 0.64), ("color", 0.70, 0.60, 0.68)]
+    by_fold = pd.DataFrame(
+        [
+            {
+                "cell": cell,
+                "fold": fold,
+                **dict.fromkeys(["BA", "F1", "AUC", "AMF recall", "NMF recall"], value),
+            }
+            for cell, *values in rows
+            for fold, value in enumerate(values)
+        ]
+    )
+    table = differences(by_fold)
+    assert list(table.index) == ["baseline", "color"]
+    assert table["BA"]["baseline"] == pytest.approx(0.62)
+    assert table["BA std"]["baseline"] == pytest.approx(0.02)
+    assert table["BA"]["color"] == pytest.approx(0.66 - 0.62)
+    assert table["BA std"]["color"] == pytest.approx(np.sqrt((0.04**2 + 0.06**2 + 0.02**2) / 2))
+    assert table["folds better"]["color"] == 2
+
+
+def test_calibration_recovers_temperature_and_threshold(tmp_path: Path) -> None:
+    predictions = synthetic(18_000, scale=2.5)
+    predictions = predictions[predictions["domain"] != "b"]
+    lodo = collected(predictions, tmp_path / "lodo")
+    found = calibrate([lodo], tmp_path / "out")
+    assert found.temperature == pytest.approx(2.5, rel=0.05)
+    # Where confidence = P(AMF), balanced accuracy is greatest from the prevalence on.
+    assert found.threshold == pytest.approx(predictions["label"].mean(), abs=0.04)
+    assert found.interval[0] < found.threshold < found.interval[1]
+    assert found.ece["after"] < 0.02 < found.ece["before"]
+    assert found.ece["held_out"] < 0.02
+    before, gap = expit(predictions["logit"]), 0.0
+    for low in np.arange(10) / 10:
+        inside = (before >= low) & (before < low + 0.1)
+        gap += abs(before[inside].sum() - predictions["label"][inside].sum())
+    assert found.ece["before"] == pytest.approx(gap / len(predictions), abs=1e-4)
+    assert found.balanced_accuracy["at_threshold"] > found.balanced_accuracy["at_0.5"]
+    assert (
+        f"{len(predictions)} out-of-fold figures ({predictions['label'].sum()} AMF) of 2 domains"
+        in found.fitted_on
+    )
+    saved = json.loads((tmp_path / "out" / "calibration.json").read_text())
+    assert (saved["temperature"], saved["threshold"]) == (found.temperature, found.threshold)
+    for plot in ("threshold-curve.png", "reliability.png"):
+        assert (tmp_path / "out" / plot).stat().st_size > 10_000
+
+
+def test_runs_of_different_recipes_are_not_calibrated_together(tmp_path: Path) -> None:
+    a, b = (collected(synthetic(), tmp_path / name) for name in ("a", "b"))
+    record = json.loads((b / "record.json").read_text())
+    record["recipe"]["optimise"]["seed"] = 7
+    (b / "record.json").write_text(json.dumps(record))
+    assert calibrate([a, b], tmp_path / "out").seeds == [0, 7]
+    record["recipe"]["name"] = "another"
+    (b / "record.json").write_text(json.dumps(record))
+    with pytest.raises(DataError, match="another recipe or table"):
+        calibrate([a, b], tmp_path / "out")
+
+
+def test_a_domain_of_one_class_is_not_calibrated_on(tmp_path: Path) -> None:
+    predictions = synthetic()
+    predictions.loc[predictions["domain"] == "c", "label"] = 0
+    with pytest.raises(DataError, match="c: 0 of 200 figures are AMF"):
+        calibrate([collected(predictions, tmp_path)], tmp_path / "out")
+
+
+def collected(predictions: pd.DataFrame, folder: Path) -> Path:
+    """A folder as `amf lodo --collect` leaves it, as far as calibration reads it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    predictions.to_csv(folder / "out-of-fold.csv", index=False)
+    recipe = {"name": "drawn", "model": {"backbone": "compact", "views": 1}, "optimise": {"seed": 0}}
+    record = {"recipe": recipe, "table_hash": "0123456789abcdef", "horizon": 3, "best_epochs": {"a": 3}}
+    (folder / "record.json").write_text(json.dumps(record))
+    return folder
+
+
+def test_a_threshold_of_the_shifted_domain_costs_the_others() -> None:
+    predictions = synthetic(3000)
+    predictions["confidence"] = expit(predictions["logit"])
+    costs = threshold_costs(predictions, pooled=0.5)
+    cut = costs["threshold"]["b"]
+    others = predictions[predictions["domain"] != "b"]
+    amf, nmf = others["confidence"][others["label"] == 1], others["confidence"][others["label"] == 0]
+    there = ((amf >= cut).mean() + (nmf < cut).mean()) / 2
+    at_half = ((amf >= 0.5).mean() + (nmf < 0.5).mean()) / 2
+    assert costs["cost"]["b"] == pytest.approx(at_half - there)
+    assert costs["cost"]["b"] > 0.05 > abs(costs["cost"]["a"])
+
+
+def test_markdown_has_a_cell_for_everything() -> None:
+    table = pd.DataFrame({"n": [3, ""], "BA": [0.5, np.nan]}, index=["a", "mean"])
+    assert (
+        markdown(table, "domain")
+        == "| domain | n | BA |\n|---|---|---|\n| a | 3 | 0.500 |\n| mean |  | – |\n"
+    )
+
+
+GRID = """
+name: base
+model: {backbone: h-optimus-0, weights: hub, train: lora, lora: {}}
+grid:
+  model.lora.rank: [4, 8]
+  optimise.learning_rate: [1.0e-4, 3.0e-4]
+"""
+
+
+def test_a_grid_is_every_combination(tmp_path: Path) -> None:
+    path = tmp_path / "grid.yaml"
+    path.write_text(GRID)
+    recipes = read_grid(path)
+    values = [
+        (recipe.model.lora and recipe.model.lora.rank, recipe.optimise.learning_rate) for recipe in recipes
+    ]
+    assert values == [(4, 1e-4), (4, 3e-4), (8, 1e-4), (8, 3e-4)]
+    assert recipes[1].name == "base, model.lora.rank 4, optimise.learning_rate 0.0003"
+    assert recipes[0].optimise.epochs == 20
+    with pytest.raises(RecipeError, match="has a grid, expected a single recipe"):
+        read_recipe(path)
+
+
+def test_a_file_without_a_grid_is_a_grid_of_one(tmp_path: Path) -> None:
+    path = tmp_path / "single.yaml"
+    path.write_text(GRID.partition("grid:")[0])
+    assert read_grid(path) == [read_recipe(path)]
+
+
+@pytest.mark.parametrize(
+    ("grid", "fault"),
+    [
+        ("optimise.rate: [1]", "optimise.rate"),
+        ("optimise.epochs: 5", "expected a list of values"),
+        ("optimise.epochs: []", "expected a list of values"),
+        ("optimise.epochs: [5, 5]", "every value of a key once"),
+        ("optimise.epochs: [5, 0]", "optimise.epochs"),
+        ("swin.depth: [1]", "swin.depth is unknown"),
+    ],
+)
+def test_a_faulty_grid_is_refused_by_name(tmp_path: Path, grid: str, fault: str) -> None:
+    path = tmp_path / "grid.yaml"
+    path.write_text(f"{GRID.partition('grid:')[0]}grid:\n  {grid}\n")
+    with pytest.raises(RecipeError, match=fault):
+        read_grid(path)
