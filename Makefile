@@ -1,6 +1,7 @@
 # make run     score the drawn stack, or any job:  make run INPUT=DIR OUTPUT=DIR
 # make test    lint, types and every test
 # make lint    lint and types alone
+# make soak    the long tests: 20,000 changed jobs, 1,000 flipped bytes, 50 kills (half an hour and more)
 # make image   build the container and run it as the platform does (needs docker)
 #
 # run and test set up .venv/ by themselves; all they need is Python 3.11 or newer.
@@ -12,7 +13,7 @@ OUTPUT ?= build/output
 IN_VENV := .venv/bin/python
 INSTALL := $(IN_VENV) -m pip install -qq --disable-pip-version-check --requirement
 
-.PHONY: run test lint image fixtures expected
+.PHONY: run test soak lint image fixtures expected
 
 run: .venv/run.stamp
 	@mkdir -p "$(OUTPUT)"
@@ -20,7 +21,11 @@ run: .venv/run.stamp
 
 test: lint
 	@echo "== tests"
-	@$(IN_VENV) -m pytest
+	@$(IN_VENV) -m pytest --cov
+
+soak: .venv/test.stamp
+	@echo "== long tests"
+	@$(IN_VENV) -m pytest -m soak -rP
 
 lint: .venv/test.stamp
 	@echo "== lint and types"

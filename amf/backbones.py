@@ -190,7 +190,7 @@ def build(name: str, arguments: Mapping[str, Any]) -> nn.Module:
     entry = BACKBONES[name]
     try:
         return entry.build(**{**entry.arguments, **arguments})
-    except (TypeError, RuntimeError, AssertionError) as error:
+    except Exception as error:  # a builder that is given nonsense may fail in any way
         raise ValueError(
             f"backbone {name!r} cannot be built with arguments {dict(arguments)}: {error}"
         ) from error

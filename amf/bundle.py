@@ -52,6 +52,8 @@ class MemberSpec:
     dtype: str
 
     def __post_init__(self) -> None:
+        if not isinstance(self.arguments, Mapping):
+            raise ValueError(f"arguments is {self.arguments!r}, expected an object")
         if self.views not in (1, 8):
             raise ValueError(f"views is {self.views}, expected 1 or 8")
         if self.dtype not in DTYPES:
@@ -108,7 +110,7 @@ def read_spec(folder: Path) -> BundleSpec:
         content = json.loads(path.read_bytes())
     except OSError as error:
         raise BundleError(f"{path} cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"{path} is not valid JSON: {error}") from error
     if not isinstance(content, dict):
         raise BundleError(f"{path} holds a {type(content).__name__}, expected an object")
@@ -256,6 +258,8 @@ def _image_spec(mapping: Mapping[str, Any]) -> ImageSpec:
 
 def _typed(cls: Any, mapping: Mapping[str, Any]) -> Any:
     """Build a dataclass from a mapping, refusing unknown keys and values of another type by name."""
+    if not isinstance(mapping, Mapping):
+        raise ValueError(f"{cls.__name__} is {mapping!r}, expected an object")
     known = {f.name: f for f in dataclasses.fields(cls)}
     if unknown := sorted(mapping.keys() - known.keys()):
         raise ValueError(f"unknown key {unknown[0]!r}, expected only {', '.join(known)}")

@@ -21,9 +21,9 @@ class HeadSpec:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.hidden < 0 or not 0 <= self.dropout < 1:
+        if not 0 <= self.hidden <= 65536 or not 0 <= self.dropout < 1:
             raise ValueError(
-                f"hidden {self.hidden} and dropout {self.dropout}: expected hidden >= 0 and 0 <= dropout < 1"
+                f"hidden {self.hidden} and dropout {self.dropout}: expected 0 to 65536 and 0 <= dropout < 1"
             )
 
 
