@@ -1,14 +1,12 @@
 """Weights against counts made by hand; orders as pure functions that a resumed or split run repeats."""
 
-import io
 from collections import Counter
 
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader
 
-from amf.training.sampling import EpochSampler, epoch_order, hard_mask, sampling_weights, shard
+from amf.training.sampling import epoch_order, hard_mask, sampling_weights, shard
 
 
 def test_hard_are_the_top_thirty_percent_by_distance_to_the_soft_label():
@@ -91,7 +89,7 @@ def test_an_order_depends_on_seed_epoch_and_weights_alone():
 
 def test_sampling_leaves_the_global_generators_alone():
     np_before, torch_before = np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
-    EpochSampler(np.ones(10), seed=0).order()
+    epoch_order(np.ones(10), seed=0, epoch=0, draws=10)
     assert np.array_equal(np_before, np.random.get_state()[1])  # noqa: NPY002
     assert torch.equal(torch_before, torch.get_rng_state())
 
@@ -104,46 +102,3 @@ def test_ranks_share_one_global_order_evenly(draws, world_size):
     interleaved = np.stack(shares, axis=1).ravel()
     np.testing.assert_array_equal(interleaved[:draws], order)
     np.testing.assert_array_equal(interleaved[draws:], np.resize(order, len(interleaved))[draws:])
-
-
-def test_a_samplers_length_is_what_it_yields():
-    for draws, world_size in [(10, 1), (10, 3), (2, 3)]:
-        sampler = EpochSampler(np.ones(5), seed=0, draws=draws, rank=world_size - 1, world_size=world_size)
-        assert len(list(sampler)) == len(sampler)
-
-
-def test_a_resumed_sampler_continues_as_the_uninterrupted_one():
-    first, second = np.random.default_rng(0).uniform(size=(2, 30))
-    whole = EpochSampler(first, seed=7)
-    whole.set_epoch(1)
-    whole.set_weights(second)
-
-    stored = io.BytesIO()
-    torch.save(whole.state_dict(), stored)
-    stored.seek(0)
-    resumed = EpochSampler(np.ones(30), seed=0)
-    resumed.load_state_dict(torch.load(stored, weights_only=True))
-
-    for epoch in (1, 2):
-        whole.set_epoch(epoch)
-        resumed.set_epoch(epoch)
-        assert list(resumed) == list(whole)
-
-
-def test_a_sampler_refuses_what_it_cannot_draw_from():
-    with pytest.raises(ValueError, match="weights"):
-        EpochSampler(np.array([1.0, np.nan]), seed=0)
-    with pytest.raises(ValueError, match="weights"):
-        EpochSampler(np.zeros(2), seed=0)
-    with pytest.raises(ValueError, match="rank is 2"):
-        EpochSampler(np.ones(2), seed=0, rank=2, world_size=2)
-    with pytest.raises(ValueError, match="draws is 0"):
-        EpochSampler(np.ones(2), seed=0, draws=0)
-    with pytest.raises(ValueError, match="2 figures"):
-        EpochSampler(np.ones(3), seed=0).load_state_dict(EpochSampler(np.ones(2), seed=0).state_dict())
-
-
-def test_a_data_loader_takes_the_sampler():
-    sampler = EpochSampler(np.ones(8), seed=0)
-    loaded = torch.cat(list(DataLoader(torch.arange(8), sampler=sampler, batch_size=4)))
-    assert loaded.tolist() == list(sampler)

@@ -4,13 +4,11 @@ Paper, "Sampling" and "Hard Negative Mining". The order of an epoch is a pure fu
 weights): a run resumed from those three continues with the same figures, on one process or on several.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch.utils.data import Sampler
 
 HARD_FACTOR = 2.0  # paper: hard figures' weights are doubled
 
@@ -88,81 +86,3 @@ def shard(order: NDArray[np.int64], rank: int, world_size: int) -> NDArray[np.in
     """
     missing = -len(order) % world_size
     return np.resize(order, len(order) + missing)[rank::world_size]
-
-
-class EpochSampler(Sampler[int]):
-    """One rank's share of an epoch's weighted draw, for a DataLoader or on its own.
-
-    `set_epoch` before each epoch; `set_weights` after each mining pass. `state_dict` holds all that the next
-    order depends on.
-
-    Parameters
-    ----------
-    weights: (N,) of `sampling_weights`.
-    seed: of the run, the same on all ranks.
-    draws: figures an epoch over all ranks; N unless told.
-    rank, world_size: leave them alone where the launcher splits the batches itself.
-    """
-
-    def __init__(
-        self,
-        weights: NDArray[np.float64],
-        seed: int,
-        draws: int | None = None,
-        rank: int = 0,
-        world_size: int = 1,
-    ) -> None:
-        if not 0 <= rank < world_size:
-            raise ValueError(f"rank is {rank}, expected one of 0 … {world_size - 1}")
-        if draws is not None and draws < 1:
-            raise ValueError(f"draws is {draws}, expected at least one figure an epoch")
-        self.set_weights(weights)
-        self.seed = seed
-        self.draws = len(weights) if draws is None else draws
-        self.rank = rank
-        self.world_size = world_size
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration draws."""
-        self.epoch = epoch
-
-    def set_weights(self, weights: NDArray[np.float64]) -> None:
-        """Take the (N,) weights of a new mining pass."""
-        if not np.isfinite(weights).all() or (weights < 0).any() or weights.sum() <= 0:
-            raise ValueError("the sampling weights are not finite, not negative and above zero in sum")
-        self.weights = np.array(weights, dtype=np.float64)
-
-    def order(self) -> NDArray[np.int64]:
-        """This rank's indices of the epoch, in the order they are trained on."""
-        return shard(epoch_order(self.weights, self.seed, self.epoch, self.draws), self.rank, self.world_size)
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self.order().tolist())
-
-    def __len__(self) -> int:
-        return -(-self.draws // self.world_size)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Seed, epoch, draws and weights (as a tensor, so that torch loads it with weights_only)."""
-        return {
-            "seed": self.seed,
-            "epoch": self.epoch,
-            "draws": self.draws,
-            "weights": torch.from_numpy(self.weights.copy()),
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue where `state_dict` was taken; the rank stays this process's own.
-
-        Raises
-        ------
-        ValueError: the state belongs to another number of figures.
-        """
-        if len(state["weights"]) != len(self.weights):
-            raise ValueError(
-                f"the state has weights for {len(state['weights'])} figures, "
-                f"the data hold {len(self.weights)}"
-            )
-        self.set_weights(state["weights"].numpy())
-        self.seed, self.epoch, self.draws = state["seed"], state["epoch"], state["draws"]
