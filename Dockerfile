@@ -9,19 +9,28 @@ COPY requirements.txt inference.py /opt/app/
 COPY amf/ /opt/app/amf/
 COPY model/ /opt/app/model/
 RUN chmod -R a+rX,go-w /opt/app \
-    && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/app
+    && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/app \
+    && find /opt/app -exec touch -d 2025-01-01 {} +
 
 FROM ${BASE_IMAGE}
 
 # The base's own Python takes the packages: torch is there already and is kept, as it satisfies its pin.
 # Debian's and Ubuntu's pip want that said twice; conda's ignores it. What cannot be written at run time
-# is byte-compiled now (some packages ship templates that are no Python: those are passed over).
-COPY requirements.txt /opt/app/
-RUN PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --no-cache-dir --root-user-action ignore \
-        --requirement /opt/app/requirements.txt \
-    && python3 -c "import compileall, sysconfig; \
-        compileall.compile_dir(sysconfig.get_path('purelib'), quiet=2, workers=0)" \
-    && useradd --uid 10001 --user-group --no-create-home --home-dir /tmp --shell /usr/sbin/nologin amf
+# is byte-compiled now (some packages ship templates that are no Python: those are passed over), by hash
+# and not by time; and every file that is written gets one date, so that a second build is the same.
+COPY requirements.txt sbom.py /opt/app/
+RUN touch /tmp/start \
+    && PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --no-cache-dir --no-compile \
+        --root-user-action ignore --requirement /opt/app/requirements.txt \
+    && python3 -c "import compileall, py_compile, sysconfig; \
+        compileall.compile_dir(sysconfig.get_path('purelib'), quiet=2, workers=0, \
+            invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)" \
+    && SOURCE_DATE_EPOCH=1735689600 useradd --uid 10001 --user-group --no-create-home --home-dir /tmp --shell /usr/sbin/nologin \
+        amf \
+    && python3 /opt/app/sbom.py > /opt/app/sbom.json \
+    && find / -xdev -type f -newer /tmp/start -exec touch -d 2025-01-01 {} + \
+    && touch -d 2025-01-01 /opt/app/* \
+    && rm /tmp/start
 
 # /tmp is the one place that can be written, so it is home. torch brings the threads; numpy's own pool
 # would only compete with them. Nothing may be fetched, so nothing is tried.

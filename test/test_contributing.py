@@ -42,7 +42,7 @@ print(json.dumps({
 
 @pytest.fixture(scope="module")
 def used(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What becomes of the three examples, each put into the one file it belongs to in a copy of the package."""
+    """What becomes of the three examples, each put into its file in a copy of the package."""
     backbone, data_set, augmentation = EXAMPLES
     checkout = tmp_path_factory.mktemp("checkout")
     shutil.copytree(ROOT / "amf", checkout / "amf", ignore=shutil.ignore_patterns("__pycache__"))

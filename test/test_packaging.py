@@ -54,7 +54,7 @@ def test_the_dockerfile_copies_nothing_else_and_adds_nothing_by_address():
     copied = re.findall(r"^COPY (?!--from=files)(.+) \S+$", DOCKERFILE, re.MULTILINE)
 
     assert sorted(" ".join(copied).split()) == sorted(
-        ["requirements.txt", "inference.py", "amf/", "model/", "requirements.txt"]
+        ["requirements.txt", "inference.py", "amf/", "model/", "requirements.txt", "sbom.py"]
     )
     assert not re.search(r"^ADD |https?://|--index-url|--find-links", DOCKERFILE, re.MULTILINE)
 
