@@ -38,6 +38,25 @@ run_job() { # FOLDER
 user=$(docker image inspect --format '{{.Config.User}}' "$image")
 [[ -n $user && $user != root && $user != 0 && $user != 0:* ]] || fail "$image runs as root: USER is '$user'"
 
+echo "== what the image holds besides"
+inside() { docker run --rm --network none --read-only --entrypoint sh "$image" -c "$1"; }
+found=$(inside 'command -v cc gcc g++ clang rustc || true')
+[[ -z $found ]] || fail "$image holds compilers: $found"
+found=$(inside 'ls -d /root/.cache /tmp/* /opt/app/.git /root/.ssh /root/.netrc /root/.docker \
+    /var/cache/apt/archives/*.deb 2>/dev/null || true')
+[[ -z $found ]] || fail "$image holds caches or secrets: $found"
+found=$(inside 'env' | grep -iE '^[^=]*(token|secret|password)' || true)
+[[ -z $found ]] || fail "$image has secrets in its environment: $found"
+inside 'cat /opt/app/sbom.json' >"$work/sbom.json"
+python3 - "$work/sbom.json" requirements.txt <<'END' || fail "the bill of materials lacks a requirement"
+import json, re, sys
+named = {c["purl"].split("+")[0] for c in json.load(open(sys.argv[1]))["components"]}
+pins = re.findall(r"^([\w-]+)==(\S+)", open(sys.argv[2]).read(), re.MULTILINE)
+missing = [f"{name}=={version}" for name, version in pins if f"pkg:pypi/{name.lower()}@{version}" not in named]
+print(f"no compilers, caches or secrets; a bill of {len(named)} components", *missing)
+sys.exit(bool(missing))
+END
+
 for job in test/input/*/; do
     echo "== $job"
     started=$(date +%s.%N)

@@ -34,6 +34,9 @@ from .made import SHORT, Page, Tag, mha, tiff
 from .test_bad_jobs import BAD_STACKS, UNUSUAL_STACKS
 
 SECONDS, MEMORY_BYTES = 10, 1e9
+HANG_SECONDS = 60
+"""Ends the process, whatever it waits for; the 10 s are the processor's, as the machine may be busy."""
+
 NUMBERS = (0, 1, 2, 3, 8, 127, 128, 255, 256, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 2**63, 2**64 - 1)
 JSON_VALUES = (
     "null",
@@ -218,12 +221,13 @@ def run(first: int, count: int, folder: Path) -> dict[str, object]:
             write_case(job_folder, case, stacks)
             os.truncate(errors, 0)
             Path("/proc/self/clear_refs").write_text("5")
-            before, started = resident_bytes("VmRSS"), time.monotonic()
-            faulthandler.dump_traceback_later(SECONDS, exit=True, file=stderr)
+            before, started = resident_bytes("VmRSS"), time.process_time()
+            faulthandler.dump_traceback_later(HANG_SECONDS, exit=True, file=stderr)
             try:
                 with redirect_stdout(io.StringIO()):
                     end = run_case(job_folder, output, model)
-                took, memory = time.monotonic() - started, resident_bytes("VmHWM") - before
+                took, memory = time.process_time() - started, resident_bytes("VmHWM") - before
+                assert took < SECONDS, f"{took:.1f} s"
                 assert memory < MEMORY_BYTES, f"{memory / 1e6:.0f} MB"
                 assert errors.stat().st_size == 0, errors.read_text()
             except Exception as error:
@@ -238,7 +242,7 @@ def run(first: int, count: int, folder: Path) -> dict[str, object]:
         "cases": count,
         **ends,
         "failures": failures,
-        "slowest_s": round(slowest, 2),
+        "slowest_cpu_s": round(slowest, 2),
         "most_memory_mb": round(most_memory / 1e6),
     }
 
