@@ -32,6 +32,13 @@ WORK = ROOT / "build" / "bench"
 JOB = ROOT / "test" / "input" / "tiff"
 PAGES = 16
 HEAD = HeadSpec(hidden=256)
+TIMER = """
+import os, resource, subprocess, sys, time
+started = time.perf_counter()
+code = subprocess.call(sys.argv[1:], stdout=subprocess.DEVNULL)
+print(time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(code)
+"""
 REFERENCES = {
     "vit-g": ("vit_giant_patch14_reg4_dinov2", ["img_size=224", "init_values=1e-5"]),
     "compact": ("tf_efficientnetv2_m", []),
@@ -91,7 +98,7 @@ def measure(what: str, rounds: int, cold: bool) -> None:
             if cold:
                 drop_page_cache()
             result = timed(command)
-            if round_ > 0 or rounds == 1:
+            if round_ > 0:
                 runs[label].append(result)
     print(f"\n== {what}: {PAGES} pages, {len(runs['job'])} rounds{', page cache dropped' if cold else ''}")
     median = {label: statistics.median(seconds for seconds, _ in results) for label, results in runs.items()}
@@ -109,15 +116,17 @@ def measure(what: str, rounds: int, cold: bool) -> None:
 
 def timed(command: list[str]) -> tuple[float, float]:
     """Seconds from exec to exit, and peak resident memory in GB."""
-    started = time.perf_counter()
-    process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    # Started from a process of a few MB: a child's peak includes what its parent held when it forked.
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", TIMER, *command],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - started
-    if status != 0:
-        raise SystemExit(f"{' '.join(command)} ended with status {status}")
-    return seconds, usage.ru_maxrss * 1024 / 1e9
+    if done.returncode != 0:
+        raise SystemExit(f"{' '.join(command)} failed: {done.stderr}")
+    seconds, kilobytes = done.stdout.split()
+    return float(seconds), float(kilobytes) * 1024 / 1e9
 
 
 def breakdown(model: Path) -> dict[str, float]:
