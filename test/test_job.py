@@ -30,7 +30,7 @@ def output(tmp_path: Path) -> Path:
 
 def run_inference(*flags: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, ROOT / "inference.py", *map(str, flags)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 
 def test_a_job_writes_one_entry_a_page_in_page_order(

@@ -201,11 +201,15 @@ def test_export_refuses_an_archive_over_the_platforms_limit(script, tmp_path):
 ANSWER = '[{"class": "normal", "confidence": 0.25}]'
 
 
-def engine(answer=ANSWER, code=0, stderr="", user="10001:10001", code_for_no_job=2):
+BILL = '{"components": [{"purl": "pkg:pypi/torch@2.13.0+cpu"}]}'
+
+
+def engine(answer=ANSWER, code=0, stderr="", user="10001:10001", code_for_no_job=2, bill=BILL):
     """A `docker` whose containers behave as told; the folder without inputs.json is told by its name."""
     return f"""
 case "$1" in
     info) echo '{{}}' ;;
+    run) if [[ "$*" == *sbom.json* ]]; then echo '{bill}'; fi ;;
     image) echo '{user}' ;;
     create)
         for argument; do
@@ -228,6 +232,7 @@ esac
 def one_job(tmp_path):
     write_checkout(tmp_path, "test/input/tiff/inputs.json")
     write_checkout(tmp_path, "test/expected.json", ANSWER)
+    write_checkout(tmp_path, "requirements.txt", "torch==2.13.0\n")
 
 
 @pytest.mark.usefixtures("one_job")
@@ -245,6 +250,7 @@ def test_the_image_passes_when_its_answers_are_as_expected(script):
         (engine(answer=ANSWER.replace("0.25", "0.75")), "wrong answer"),
         (engine(answer=ANSWER.replace("0.25", "0")), "wrong answer"),
         (engine(answer="[]"), "wrong answer"),
+        (engine(bill='{"components": []}'), "the bill of materials lacks a requirement"),
         (engine(code=3, stderr="no bundle"), "ended with code 3: no bundle"),
         (engine(stderr="a warning"), "wrote to stderr: a warning"),
         (engine(user=""), "runs as root"),
