@@ -187,9 +187,7 @@ def test_a_damaged_or_foreign_array_is_refused(root: Path, tmp_path: Path) -> No
         load(path)
 
 
-def test_the_public_patches_are_packed_row_by_row(
-    shared_data: Path, patches: Path, tmp_path: Path
-) -> None:
+def test_the_public_patches_are_packed_row_by_row(shared_data: Path, patches: Path, tmp_path: Path) -> None:
     for name in ("AMi-Br", "AtNorM-MD"):
         (tmp_path / name).symlink_to(patches / name)
     for csv in shared_data.glob("*.csv"):
