@@ -42,7 +42,7 @@ echo "== what the image holds besides"
 inside() { docker run --rm --network none --read-only --entrypoint sh "$image" -c "$1"; }
 found=$(inside 'command -v cc gcc g++ clang rustc || true')
 [[ -z $found ]] || fail "$image holds compilers: $found"
-found=$(inside 'ls -d /root/.cache /tmp/* /opt/app/.git /root/.ssh /root/.netrc /root/.docker \
+found=$(inside 'ls -d ~root/.cache /tmp/* /opt/app/.git ~root/.ssh ~root/.netrc ~root/.docker \
     /var/cache/apt/archives/*.deb 2>/dev/null || true')
 [[ -z $found ]] || fail "$image holds caches or secrets: $found"
 found=$(inside 'env' | grep -iE '^[^=]*(token|secret|password)' || true)

@@ -19,6 +19,13 @@ HOPTIMUS_MEAN, HOPTIMUS_STD = (0.707223, 0.578729, 0.703617), (0.211883, 0.23011
 
 
 IMAGENET_224 = ImageSpec(128, 224, "bicubic", IMAGENET_MEAN, IMAGENET_STD)
+HOPTIMUS_ARGUMENTS = {
+    "model_name": "vit_giant_patch14_reg4_dinov2",
+    "pool": "cls",
+    "img_size": 224,
+    "init_values": 1e-5,
+    "dynamic_img_size": False,
+}
 HOPTIMUS_224 = ImageSpec(128, 224, "bicubic", HOPTIMUS_MEAN, HOPTIMUS_STD)
 
 
@@ -91,26 +98,14 @@ BACKBONES: dict[str, Backbone] = {
     "timm": Backbone(TimmBackbone, {"pool": "native"}),
     "h-optimus-0": Backbone(
         TimmBackbone,
-        {
-            "model_name": "vit_giant_patch14_reg4_dinov2",
-            "pool": "cls",
-            "img_size": 224,
-            "init_values": 1e-5,
-            "dynamic_img_size": False,
-        },
+        HOPTIMUS_ARGUMENTS,
         HOPTIMUS_224,
         hub="bioptimus/H-optimus-0",
         licence="Apache-2.0",
     ),
     "h-optimus-1": Backbone(
         TimmBackbone,
-        {
-            "model_name": "vit_giant_patch14_reg4_dinov2",
-            "pool": "cls",
-            "img_size": 224,
-            "init_values": 1e-5,
-            "dynamic_img_size": False,
-        },
+        HOPTIMUS_ARGUMENTS,
         HOPTIMUS_224,
         hub="bioptimus/H-optimus-1",
         checkpoint="model.safetensors",
