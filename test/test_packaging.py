@@ -201,16 +201,32 @@ def test_export_refuses_an_archive_over_the_platforms_limit(script, tmp_path):
 ANSWER = '[{"class": "normal", "confidence": 0.25}]'
 
 
-BILL = '{"components": [{"purl": "pkg:pypi/torch@2.13.0+cpu"}]}'
+BILL = '{"components": [{"purl": "pkg:pypi/torch@2.0+cpu"}, {"purl": "pkg:deb/bash@5?arch=all"}]}'
 
 
-def engine(answer=ANSWER, code=0, stderr="", user="10001:10001", code_for_no_job=2, bill=BILL):
+def engine(
+    answer=ANSWER,
+    code=0,
+    stderr="",
+    user="10001:10001",
+    code_for_no_job=2,
+    compilers="",
+    leftovers="",
+    variable="PATH=/bin",
+    bill=BILL,
+):
     """A `docker` whose containers behave as told; the folder without inputs.json is told by its name."""
     return f"""
 case "$1" in
     info) echo '{{}}' ;;
-    run) if [[ "$*" == *sbom.json* ]]; then echo '{bill}'; fi ;;
     image) echo '{user}' ;;
+    run)
+        case "$*" in
+            *'command -v'*) printf '%s' '{compilers}' ;;
+            *'ls -d'*) printf '%s' '{leftovers}' ;;
+            *sbom.json*) printf '%s' '{bill}' ;;
+            *env) echo '{variable}' ;;
+        esac ;;
     create)
         for argument; do
             case "$argument" in
@@ -232,7 +248,7 @@ esac
 def one_job(tmp_path):
     write_checkout(tmp_path, "test/input/tiff/inputs.json")
     write_checkout(tmp_path, "test/expected.json", ANSWER)
-    write_checkout(tmp_path, "requirements.txt", "torch==2.13.0\n")
+    write_checkout(tmp_path, "requirements.txt", "torch==2.0\n")
 
 
 @pytest.mark.usefixtures("one_job")
@@ -250,13 +266,16 @@ def test_the_image_passes_when_its_answers_are_as_expected(script):
         (engine(answer=ANSWER.replace("0.25", "0.75")), "wrong answer"),
         (engine(answer=ANSWER.replace("0.25", "0")), "wrong answer"),
         (engine(answer="[]"), "wrong answer"),
-        (engine(bill='{"components": []}'), "the bill of materials lacks a requirement"),
         (engine(code=3, stderr="no bundle"), "ended with code 3: no bundle"),
         (engine(stderr="a warning"), "wrote to stderr: a warning"),
         (engine(user=""), "runs as root"),
         (engine(user="root"), "runs as root"),
         (engine(user="0:0"), "runs as root"),
         (engine(code_for_no_job=1), "no job ended with code 1, expected 2"),
+        (engine(compilers="/usr/bin/gcc"), "holds compilers: /usr/bin/gcc"),
+        (engine(leftovers="/root/.cache"), "holds caches or secrets: /root/.cache"),
+        (engine(variable="HUB_TOKEN=x"), "has secrets in its environment: HUB_TOKEN=x"),
+        (engine(bill='{"components": []}'), "the bill of materials lacks a requirement"),
         ("exit 1", ""),
     ],
 )
