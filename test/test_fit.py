@@ -3,9 +3,12 @@
 import json
 import math
 import os
+import random
+import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -156,6 +159,32 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(
     resumed = run(recipe, figures, tmp_path / "killed", resume=True)
     assert losses(resumed) == losses(whole)
     assert resumed.best_epoch == whole.best_epoch
+    expected, actual = saved(tmp_path / "whole"), saved(tmp_path / "killed")
+    assert actual.keys() == expected.keys()
+    assert all(torch.equal(actual[name], expected[name]) for name in expected)
+
+
+@pytest.mark.soak
+def test_a_run_killed_at_twenty_random_moments_ends_with_the_same_tensors(
+    figures: Figures, tmp_path: Path
+) -> None:
+    recipe = override(compact_recipe(), {"optimise.epochs": 60, "optimise.patience": 60})
+    moments = random.Random(0)
+    epochs_kept = []
+    for _ in range(20):
+        child = os.fork()  # the imports, which take most of a process's life, are behind it
+        if child == 0:
+            run(recipe, figures, tmp_path / "killed", resume=True)
+            os._exit(0)
+        time.sleep(moments.uniform(0.1, 1.0))
+        os.kill(child, signal.SIGKILL)
+        assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL, "the run ended before it was killed"
+        state = load_checkpoint(tmp_path / "killed")
+        epochs_kept.append(state["epoch"] if state else 0)
+    assert epochs_kept == sorted(epochs_kept)
+    print(f"epochs that each of 20 kills left: {epochs_kept}")
+    run(recipe, figures, tmp_path / "killed", resume=True)
+    run(recipe, figures, tmp_path / "whole")
     expected, actual = saved(tmp_path / "whole"), saved(tmp_path / "killed")
     assert actual.keys() == expected.keys()
     assert all(torch.equal(actual[name], expected[name]) for name in expected)
