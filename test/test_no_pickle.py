@@ -22,11 +22,12 @@ from amf.preprocess import ImageSpec
 
 from .conftest import ROOT
 from .test_bundle import change, refused
+from .test_packaging import in_the_image
 
 Make = Callable[..., Path]
 Pages = NDArray[np.uint8]
 
-ONLINE = [ROOT / "inference.py", *sorted(set((ROOT / "amf").glob("*.py")) - {ROOT / "amf" / "cli.py"})]
+ONLINE = [ROOT / "inference.py", *sorted(in_the_image())]
 UNSAFE_MODULES = {
     "pickle",
     "_pickle",
