@@ -18,8 +18,10 @@ FROM ${BASE_IMAGE}
 # Debian's and Ubuntu's pip want that said twice; conda's ignores it. What cannot be written at run time
 # is byte-compiled now (some packages ship templates that are no Python: those are passed over), by hash
 # and not by time; and every file that is written gets one date, so that a second build is the same.
+# The public base brings gcc for kernels compiled at run time, which nothing here asks for.
 COPY requirements.txt sbom.py /opt/app/
 RUN touch /tmp/start \
+    && if command -v gcc; then apt-get purge --yes --auto-remove gcc; fi \
     && PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --no-cache-dir --no-compile \
         --root-user-action ignore --requirement /opt/app/requirements.txt \
     && python3 -c "import compileall, py_compile, sysconfig; \
