@@ -17,6 +17,7 @@ from amf.training.network import (
     trainable_state,
 )
 from amf.training.recipe import override, read_recipe
+from amf.vision_operators import ensure_torchvision
 
 from .conftest import ROOT
 from .small import FAMILIES, adapted_recipe, compact_recipe, publish
@@ -46,6 +47,10 @@ def test_full_size_recipes_build_without_memory_and_count_right(
 ) -> None:
     spec = read_recipe(ROOT / "recipes" / f"{name}.yaml").model
     assert spec.lora is not None
+    ensure_torchvision()
+    from timm.layers import set_fast_norm
+
+    set_fast_norm(False)  # an earlier test may have set it, and it asks for autocast, which meta has not
     with torch.device("meta"):
         classifier = Classifier(spec.backbone, spec.arguments, spec.head)
         adapt(classifier.backbone, spec.lora)
@@ -60,9 +65,6 @@ def test_full_size_recipes_build_without_memory_and_count_right(
     assert parameters(classifier, trainable=True) == adapters + head
     assert parameters(trainee, trainable=True) == adapters + head + 256 * 10 + 10
 
-    from timm.layers import set_fast_norm
-
-    set_fast_norm(False)  # an earlier test may have set it, and it asks a device's autocast: meta has none
     logits, embeddings, domains = trainee(torch.empty(2, 3, 224, 224, device="meta"), 1.0)
     assert (logits.shape, embeddings.shape, domains.shape) == ((2,), (2, 256), (2, 10))
 
