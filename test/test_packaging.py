@@ -273,7 +273,7 @@ def test_the_image_passes_when_its_answers_are_as_expected(script):
         (engine(user="0:0"), "runs as root"),
         (engine(code_for_no_job=1), "no job ended with code 1, expected 2"),
         (engine(compilers="/usr/bin/gcc"), "holds compilers: /usr/bin/gcc"),
-        (engine(leftovers="/root/.cache"), "holds caches or secrets: /root/.cache"),
+        (engine(leftovers="/opt/app/.git"), "holds caches or secrets: /opt/app/.git"),
         (engine(variable="HUB_TOKEN=x"), "has secrets in its environment: HUB_TOKEN=x"),
         (engine(bill='{"components": []}'), "the bill of materials lacks a requirement"),
         ("exit 1", ""),
