@@ -16,8 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from amf.errors import JobError
 from amf.preprocess import PATCH_PX
 
-TIFF_SUFFIXES = (".tif", ".tiff")
-SUFFIXES = (*TIFF_SUFFIXES, ".mha")
+SUFFIXES = (".tif", ".tiff", ".mha")
 
 MAX_PAGES = 1024
 """More pages than this is a damaged or hostile file: the platform's stacks hold at most 16."""

@@ -13,6 +13,7 @@ import pandas as pd
 from pandas import DataFrame
 from tqdm import tqdm
 
+from amf.digest import file_digest
 from amf.errors import DataError
 from amf.training.files import written_whole
 from amf.training.patches import PATCH_PX, file_of, read_patches
@@ -105,7 +106,7 @@ def pack(
             _keep(partial, ~table["image"].isin(removed["image"]).to_numpy())
     record = {
         "table_hash": table_hash(rows),
-        "sha256": _sha256(path),
+        "sha256": file_digest(path),
         "shape": [len(rows), PATCH_PX, PATCH_PX, 3],
         "request": request,
         "removed": json.loads(removed.to_json(orient="records")),
@@ -126,7 +127,7 @@ def load(path: Path) -> PackedPatches:
     try:
         record = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         expected = (record["sha256"], tuple(record["shape"]))
-        if _sha256(path) != expected[0]:
+        if file_digest(path) != expected[0]:
             raise DataError(
                 f"{path}: its SHA-256 is not the one in {path.with_suffix('.json').name}; pack it again."
             )
@@ -217,8 +218,3 @@ def _keep(path: Path, kept: np.ndarray) -> None:
         for start in range(0, len(rows), 1024):  # a table may be larger than memory
             array[start : start + 1024] = everything[rows[start : start + 1024]]
         array.flush()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
