@@ -7,26 +7,35 @@ Identity mappings in residual networks (He et al., ECCV 2016), at the size that 
 from collections.abc import Sequence
 
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 class PreActivationBlock(nn.Module):
-    """BN → ReLU → 3 x 3 convolution, twice, around a shortcut; a projection where the shape changes."""
+    """BN → ReLU → convolution, twice, around a shortcut; a projection where the shape changes.
 
-    def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
+    Where it halves the resolution, kernels and averages are 2 or 4 px wide: an odd kernel of stride 2 would
+    sit off the centre of an even image, and a turned image would give other features than turned ones.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, halve: bool) -> None:
         super().__init__()
+        self.halve = halve
+        kernel, stride = (4, 2) if halve else (3, 1)
         self.norm1 = nn.BatchNorm2d(channels_in)
-        self.conv1 = nn.Conv2d(channels_in, channels_out, 3, stride, padding=1, bias=False)
+        self.conv1 = nn.Conv2d(channels_in, channels_out, kernel, stride, padding=1, bias=False)
         self.norm2 = nn.BatchNorm2d(channels_out)
         self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1, bias=False)
         self.activation = nn.ReLU(inplace=True)
         self.project: nn.Module | None = None
-        if stride != 1 or channels_in != channels_out:
-            self.project = nn.Conv2d(channels_in, channels_out, 1, stride, bias=False)
+        if halve or channels_in != channels_out:
+            self.project = nn.Conv2d(channels_in, channels_out, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C_in, H, W) → (B, C_out, H / stride, W / stride)."""
+        """(B, C_in, H, W) → (B, C_out, H, W), or half as high and wide."""
         activated = self.activation(self.norm1(x))
-        shortcut = x if self.project is None else self.project(activated)
+        shortcut = x
+        if self.project is not None:
+            shortcut = self.project(functional.avg_pool2d(activated, 2) if self.halve else activated)
         out = self.conv1(activated)
         return shortcut + self.conv2(self.activation(self.norm2(out)))
 
@@ -40,13 +49,12 @@ class Compact(nn.Module):
 
     def __init__(self, widths: Sequence[int] = (32, 64, 128, 256), blocks: int = 2) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(3, widths[0], 5, 2, padding=2, bias=False)
+        self.stem = nn.Conv2d(3, widths[0], 6, 2, padding=2, bias=False)
         stages: list[nn.Module] = []
         channels = widths[0]
         for stage, width in enumerate(widths):
             for block in range(blocks):
-                stride = 2 if stage > 0 and block == 0 else 1
-                stages.append(PreActivationBlock(channels, width, stride))
+                stages.append(PreActivationBlock(channels, width, halve=stage > 0 and block == 0))
                 channels = width
         self.blocks = nn.Sequential(*stages)
         self.norm = nn.BatchNorm2d(channels)

@@ -9,7 +9,7 @@ Lengths: movements are in px of the source patch (0.25 µm), blur in px of the i
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -198,3 +198,17 @@ register(
         photometric=(partial(jitter_density, gain=0.25, offset=0.06),),
     ),
 )
+_BUNDLED = AUGMENTATIONS["bundled"]
+for _name, _summary, _more in (
+    ("stain", "haematoxylin, eosin, residual ±25 %", partial(jitter_stain, gain=0.25, offset=0.03)),
+    ("rass", "amplitude spectrum times N(1, sigma)", partial(synthesise_amplitudes, alpha=1.5, gamma=2, beta=0.05)),
+    ("blur", "half blurred with sigma 0.3 to 1 px", partial(blur, sigma_px=(0.3, 1.0), probability=0.5)),
+):  # fmt: skip
+    register(
+        f"bundled_{_name}",
+        replace(
+            _BUNDLED,
+            summary=f"bundled, then {_summary}",
+            photometric=(*_BUNDLED.photometric, _more),
+        ),
+    )

@@ -2,22 +2,39 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from amf.errors import RecipeError
 from amf.training.sources import SOURCES, Reading, Source
+from amf.training.sources.base import RootPath
+from amf.training.splits import published_amibr_split
 from amf.training.table import combine
+
+OTHER_SIDE = "not on this side of AMi-Br's published split"
+
+
+class AmibrSide(BaseModel):
+    """One side of AMi-Br's published split: the figures that `file` lists, or AMi-Br's others."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    file: RootPath = "amibr_train_split.csv"
+    side: Literal["train", "test"]
 
 
 @dataclass(frozen=True)
 class DataRecipe:
-    """The sources in order of precedence: where two hold the same figure, the first one's row stays."""
+    """The sources in order of precedence: where two hold the same figure, the first one's row stays.
+
+    With `amibr_split`, only the figures on that side of the split stay.
+    """
 
     sources: tuple[Source, ...]
+    amibr_split: AmibrSide | None = None
 
     def read(self, root: Path, skip_bad: bool = False) -> Reading:
         """Read all sources below `root` and merge them into one table.
@@ -28,7 +45,14 @@ class DataRecipe:
         """
         readings = [source.read(root, skip_bad) for source in self.sources]
         table, overlap = combine([reading.table for reading in readings])
-        removed = [frame for frame in (*(reading.removed for reading in readings), overlap) if len(frame)]
+        left_out = [*(reading.removed for reading in readings), overlap]
+        if self.amibr_split is not None:
+            split = published_amibr_split(table, root / self.amibr_split.file)
+            rows = split.train if self.amibr_split.side == "train" else split.held_out
+            other = table.drop(index=rows).assign(reason=OTHER_SIDE, detail=self.amibr_split.file)
+            left_out.append(other)
+            table = table.iloc[rows].reset_index(drop=True)
+        removed = [frame for frame in left_out if len(frame)]
         return Reading(
             table,
             pd.concat(removed, ignore_index=True) if removed else overlap,
@@ -37,7 +61,7 @@ class DataRecipe:
 
 
 def load_data_recipe(path: Path) -> DataRecipe:
-    """Read and validate a data recipe, a YAML file with one list, `sources`.
+    """Read and validate a data recipe, a YAML file with a list, `sources`, and perhaps `amibr_split`.
 
     Raises
     ------
@@ -51,19 +75,30 @@ def load_data_recipe(path: Path) -> DataRecipe:
         raise RecipeError(f"{path}: not a YAML file: {error}.") from None
     if (
         not isinstance(content, dict)
-        or set(content) != {"sources"}
+        or not {"sources"} <= set(content) <= {"sources", "amibr_split"}
         or not isinstance(content["sources"], list)
     ):
         keys = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
         raise RecipeError(
-            f"{path}: found {keys}, expected the single key 'sources' with a list of data sets."
+            f"{path}: found {keys}, expected the key 'sources' with a list of data sets, and no "
+            "other but 'amibr_split'."
         )
     if not content["sources"]:
         raise RecipeError(f"{path}: sources is empty, expected at least one data set.")
     entries = enumerate(content["sources"], start=1)
     return DataRecipe(
-        tuple(_source(entry, f"{path}: entry {number} of sources") for number, entry in entries)
+        tuple(_source(entry, f"{path}: entry {number} of sources") for number, entry in entries),
+        _amibr_side(content["amibr_split"], str(path)) if "amibr_split" in content else None,
     )
+
+
+def _amibr_side(entry: Any, place: str) -> AmibrSide:
+    try:
+        return AmibrSide.model_validate(entry)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        key = ".".join(["amibr_split", *map(str, fault["loc"])])
+        raise RecipeError(f"{place}: {key}: {fault['msg']}, found {fault['input']!r}.") from None
 
 
 def _source(entry: Any, place: str) -> Source:

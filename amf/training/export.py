@@ -17,12 +17,15 @@ from amf.training.card import model_card
 from amf.training.fit import BEST
 from amf.training.network import build_classifier, trainable_state
 from amf.training.recipe import Recipe, read_recipe
+from amf.training.symmetry import untie
 
 CARD = "MODEL_CARD.md"
 
 
 def trained_classifier(run: Path) -> tuple[Recipe, Classifier]:
-    """Rebuild a run's network with its best weights, adapters still apart, in float32 and evaluation mode.
+    """Rebuild a run's network with its best weights, in float32 and evaluation mode.
+
+    Adapters are still apart; weights that were tied are no longer.
 
     Raises
     ------
@@ -39,6 +42,8 @@ def trained_classifier(run: Path) -> tuple[Recipe, Classifier]:
             f"{run / BEST} does not hold the weights of the network that {run / 'recipe.yaml'} names"
         )
     classifier.load_state_dict(learnt, strict=False)
+    if recipe.model.symmetric:
+        untie(classifier)
     return recipe, classifier.eval()
 
 

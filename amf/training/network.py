@@ -13,6 +13,7 @@ from amf.errors import RecipeError
 from amf.training.losses import DomainHead
 from amf.training.pretrained import load_pretrained
 from amf.training.recipe import Model
+from amf.training.symmetry import tie
 from amf.vision_operators import ensure_torchvision
 
 
@@ -57,7 +58,10 @@ def build_classifier(spec: Model, seed: int) -> Classifier:
     """
     torch.manual_seed(seed)
     if spec.weights == "random":
-        return _built(spec)
+        classifier = _built(spec)
+        if spec.symmetric:
+            _tied(classifier)
+        return classifier
     ensure_torchvision()
     from timm.layers import set_fast_norm  # timm takes seconds to import
 
@@ -85,6 +89,13 @@ def _built(spec: Model) -> Classifier:
         return Classifier(spec.backbone, spec.arguments, spec.head)
     except ValueError as error:
         raise RecipeError(f"model.arguments: {error}") from error
+
+
+def _tied(classifier: Classifier) -> None:
+    try:
+        tie(classifier)
+    except ValueError as error:
+        raise RecipeError(f"model.arguments: {error}, as model.symmetric asks") from error
 
 
 def hold_frozen_in(module: nn.Module, dtype: torch.dtype) -> None:

@@ -15,6 +15,10 @@ from amf.training.augment import AUGMENTATIONS
 from amf.training.mixup import MIXUPS
 
 
+BASELINE = "baseline"
+"""What the recipe itself is called among its variants."""
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -44,6 +48,7 @@ class Model(_Section):
     dropout: float = Field(0.2, ge=0, lt=1)
     field_of_view_px: int | None = Field(None, ge=16, le=128, description="default: the backbone's own")
     input_px: int | None = Field(None, ge=16, le=1024)
+    symmetric: bool = Field(False, description="compact only: weights tied by the square's 8 symmetries")
     views: Literal[1, 8] = 1
     storage: Literal["float32", "float16", "bfloat16"] = "float32"
 
@@ -57,6 +62,8 @@ class Model(_Section):
             raise ValueError(f"weights are random and train is {self.train!r}: nothing would ever be learnt")
         if self.lora is not None and self.backbone == "compact":
             raise ValueError("the compact backbone is trained whole, expected a timm backbone under adapters")
+        if self.symmetric and (self.backbone != "compact" or self.views != 1):
+            raise ValueError("symmetric is for the compact backbone and one view: all eight would agree")
         return self
 
     @property
@@ -152,8 +159,11 @@ def read_recipe(path: Path) -> Recipe:
         grid: it stands for many recipes.
     """
     content = _read_yaml(path)
-    if isinstance(content, dict) and "grid" in content:
-        raise RecipeError(f"{path} has a grid, expected a single recipe: only `amf lodo` runs grids")
+    for section, command in (("grid", "lodo"), ("variants", "trial")):
+        if isinstance(content, dict) and section in content:
+            raise RecipeError(
+                f"{path} has the section {section!r}, expected a single recipe: only `amf {command}` runs it"
+            )
     return parse_recipe(content, str(path))
 
 
@@ -183,6 +193,33 @@ def read_grid(path: Path) -> list[Recipe]:
     if len({recipe.name for recipe in recipes}) < len(recipes):
         raise RecipeError(f"{path}: grid is {grid!r}, expected every value of a key once")
     return recipes
+
+
+def read_variants(path: Path) -> dict[str, Recipe]:
+    """Read a recipe file with a section `variants` beside the recipe's own: each changes the recipe apart.
+
+    As {longer: {optimise.epochs: 48}, "no MixUp": {mixup: null}}; the recipe itself comes first, as BASELINE.
+
+    Raises
+    ------
+    RecipeError : as `read_recipe`, or variants that are not changes by name.
+    """
+    content = _read_yaml(path)
+    variants = content.pop("variants", None) if isinstance(content, dict) else None
+    if (
+        not isinstance(variants, dict)
+        or not all(isinstance(changes, dict) and changes for changes in variants.values())
+        or BASELINE in variants
+    ):
+        raise RecipeError(
+            f"{path}: variants is {variants!r}, expected a name other than {BASELINE!r} for each set of changes"
+        )
+    base = parse_recipe(content, str(path))
+    changed = {
+        str(name): override(base, {"name": f"{base.name}: {name}", **changes})
+        for name, changes in variants.items()
+    }
+    return {BASELINE: base, **changed}
 
 
 def _read_yaml(path: Path) -> Any:

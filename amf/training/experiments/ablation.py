@@ -12,10 +12,9 @@ from amf.training.experiments.plots import draw_ablation
 from amf.training.experiments.record import write_record
 from amf.training.experiments.scores import confidences_of, markdown, scores
 from amf.training.files import written_whole
-from amf.training.recipe import Recipe, override
+from amf.training.recipe import BASELINE, Recipe, override
 from amf.training.splits import group_kfold
 
-BASELINE = "baseline"
 FOLDS = 5
 TABLE = "ablation"
 
