@@ -19,7 +19,7 @@ from amf.training.experiments.lodo import (
 )
 from amf.training.experiments.scores import markdown
 from amf.training.files import written_whole
-from amf.training.recipe import read_grid
+from amf.training.recipe import override, read_grid
 from amf.training.splits import leave_one_domain_out
 
 
@@ -34,6 +34,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="K",
         help="run this fold alone, from 0, and join nothing; a grid's folds are numbered through",
     )
+    parser.add_argument("--seed", type=int, metavar="N", help="in place of the recipe's own seed")
     parser.add_argument("--collect", action="store_true", help="join the finished folds, run nothing")
     parser.add_argument(
         "--compare", type=Path, nargs=2, metavar="OUT", help="compare two joined runs instead, second − first"
@@ -49,6 +50,8 @@ def run(arguments: Namespace) -> int:
     if arguments.recipe is None or arguments.data is None:
         raise DataError("`amf lodo` needs a recipe and --data, or --compare with two folders")
     recipes, figures, out = read_grid(arguments.recipe), open_figures(arguments.data), arguments.out
+    if arguments.seed is not None:
+        recipes = [override(recipe, {"optimise.seed": arguments.seed}) for recipe in recipes]
     places = [out] if len(recipes) == 1 else [out / slug(recipe.name) for recipe in recipes]
 
     if not arguments.collect:

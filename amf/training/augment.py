@@ -201,14 +201,10 @@ register(
 _BUNDLED = AUGMENTATIONS["bundled"]
 for _name, _summary, _more in (
     ("stain", "haematoxylin, eosin, residual ±25 %", partial(jitter_stain, gain=0.25, offset=0.03)),
-    ("rass", "amplitude spectrum times N(1, sigma)", partial(synthesise_amplitudes, alpha=1.5, gamma=2, beta=0.05)),
+    ("rass", "the amplitudes of rass", partial(synthesise_amplitudes, alpha=1.5, gamma=2, beta=0.05)),
     ("blur", "half blurred with sigma 0.3 to 1 px", partial(blur, sigma_px=(0.3, 1.0), probability=0.5)),
-):  # fmt: skip
+):
     register(
         f"bundled_{_name}",
-        replace(
-            _BUNDLED,
-            summary=f"bundled, then {_summary}",
-            photometric=(*_BUNDLED.photometric, _more),
-        ),
+        replace(_BUNDLED, summary=f"bundled, then {_summary}", photometric=(*_BUNDLED.photometric, _more)),
     )

@@ -14,7 +14,6 @@ from amf.preprocess import ImageSpec
 from amf.training.augment import AUGMENTATIONS
 from amf.training.mixup import MIXUPS
 
-
 BASELINE = "baseline"
 """What the recipe itself is called among its variants."""
 

@@ -67,10 +67,10 @@ def collect_trial(variants: dict[str, Recipe], figures: Figures, out: Path) -> D
         by_fold.to_csv(partial, index=False)
     with written_whole(out / f"{TABLE}.md") as partial:
         partial.write_text(
-            f"Recipe {base.name}, table {figures.table_hash[:12]} ({len(figures.table)} figures), {FOLDS} folds "
-            f"by slide with the seeds {base.optimise.seed} to {base.optimise.seed + FOLDS - 1}. Baseline "
-            "absolute, mean ± std over the folds; others: mean ± std of the differences to the baseline, fold by "
-            "fold (n − 1).\n\n" + markdown(table, "variant"),
+            f"Recipe {base.name}, table {figures.table_hash[:12]} ({len(figures.table)} figures), {FOLDS} "
+            f"folds by slide with the seeds {base.optimise.seed} to {base.optimise.seed + FOLDS - 1}. "
+            "Baseline absolute, mean ± std over the folds; others: mean ± std of the differences to the "
+            "baseline, fold by fold (n − 1).\n\n" + markdown(table, "variant"),
             encoding="utf-8",
         )
     write_record(
