@@ -33,8 +33,9 @@ def patches(batch: int = 6, side: int = 64) -> torch.Tensor:
     return (image + grain).clamp(0, 255).to(torch.uint8)
 
 
-def test_all_the_papers_sets_and_our_two_are_there():
-    assert list(AUGMENTATIONS) == [*PAPER, "stain", "bundled"]
+def test_all_the_papers_sets_and_ours_are_there():
+    ours = ["stain", "bundled", "bundled_stain", "bundled_rass", "bundled_blur"]
+    assert list(AUGMENTATIONS) == [*PAPER, *ours]
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from amf.errors import RecipeError
@@ -46,8 +47,12 @@ def test_the_papers_recipe_lets_midog25_win(shared_data: Path) -> None:
             "tumor is both a column and a constant",
         ),
         ("sources: []", "sources is empty"),
-        ("sources: amibr", "expected the single key 'sources'"),
-        ("sources: []\nseed: 1", "found sources, seed, expected the single key 'sources'"),
+        ("sources: amibr", "expected the key 'sources'"),
+        ("sources: []\nseed: 1", "found sources, seed, expected the key 'sources'"),
+        (
+            "sources: [{source: amibr}]\namibr_split: {side: left}",
+            r"amibr_split\.side: Input should be 'train' or 'test', found 'left'",
+        ),
         ("- amibr", "found list, expected"),
         ("sources: [", "not a YAML file"),
     ],
@@ -64,3 +69,17 @@ def test_a_wrong_recipe_names_its_fault(tmp_path: Path, text: str, message: str)
 def test_a_missing_recipe_is_named(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="no such data recipe"):
         load_data_recipe(tmp_path / "absent.yaml")
+
+
+def test_the_published_split_has_two_sides(shared_data: Path) -> None:
+    tables = {
+        side: load_data_recipe(Path("recipes") / f"data-amibr-{side}.yaml").read(shared_data).table
+        for side in ("train", "test")
+    }
+    assert {side: (len(t), int(t["label"].sum())) for side, t in tables.items()} == {
+        "train": (2894, 648),
+        "test": (826, 184),
+    }
+    assert not set(tables["train"]["slide"]) & set(tables["test"]["slide"])
+    listed = pd.read_csv(shared_data / "amibr_train_split.csv")["dataset_uid"]
+    assert set(tables["train"]["image"].map(lambda image: Path(image).name)) == set(listed)

@@ -14,7 +14,7 @@ from amf.training.experiments.ablation import differences
 from amf.training.experiments.calibration import calibrate, threshold_costs
 from amf.training.experiments.lodo import compare, summarise
 from amf.training.experiments.scores import markdown, scores
-from amf.training.recipe import read_grid, read_recipe
+from amf.training.recipe import read_grid, read_recipe, read_variants
 
 
 def synthetic(figures: int = 600, scale: float = 1.0, seed: int = 0) -> pd.DataFrame:
@@ -219,8 +219,40 @@ def test_a_grid_is_every_combination(tmp_path: Path) -> None:
     assert values == [(4, 1e-4), (4, 3e-4), (8, 1e-4), (8, 3e-4)]
     assert recipes[1].name == "base, model.lora.rank 4, optimise.learning_rate 0.0003"
     assert recipes[0].optimise.epochs == 20
-    with pytest.raises(RecipeError, match="has a grid, expected a single recipe"):
+    with pytest.raises(
+        RecipeError, match="has the section 'grid', expected a single recipe: only `amf lodo`"
+    ):
         read_recipe(path)
+
+
+def test_variants_change_the_recipe_each_apart(tmp_path: Path) -> None:
+    path = tmp_path / "variants.yaml"
+    base = GRID.partition("grid:")[0]
+    path.write_text(base + "variants:\n  longer: {optimise.epochs: 30}\n  no MixUp: {mixup: null}\n")
+    variants = read_variants(path)
+    assert list(variants) == ["baseline", "longer", "no MixUp"]
+    assert [recipe.optimise.epochs for recipe in variants.values()] == [20, 30, 20]
+    assert [recipe.mixup for recipe in variants.values()] == ["standard", "standard", None]
+    assert variants["longer"].name == "base: longer"
+    with pytest.raises(RecipeError, match="has the section 'variants', expected a single recipe"):
+        read_recipe(path)
+
+
+@pytest.mark.parametrize(
+    ("variants", "fault"),
+    [
+        ("variants: [1]", "expected a set of changes by name"),
+        ("variants: {longer: {}}", "expected a set of changes by name"),
+        ("variants: {baseline: {mixup: null}}", "none named 'baseline'"),
+        ("variants: {deeper: {swin.depth: 3}}", "swin.depth is unknown"),
+        ("", "variants is None"),
+    ],
+)
+def test_other_variants_are_refused(tmp_path: Path, variants: str, fault: str) -> None:
+    path = tmp_path / "variants.yaml"
+    path.write_text(GRID.partition("grid:")[0] + variants)
+    with pytest.raises(RecipeError, match=fault):
+        read_variants(path)
 
 
 def test_a_file_without_a_grid_is_a_grid_of_one(tmp_path: Path) -> None:

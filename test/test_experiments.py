@@ -247,6 +247,43 @@ def test_the_ablation_recipes_differ_in_backbone_alone(path: Path) -> None:
         ablation.cell_recipe(plan, cell)
 
 
+def test_a_trial_sets_changed_recipes_beside_the_recipe(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    variants = {"twice the rate": {"optimise.learning_rate": 2e-3}, "the same": {"mixup_share": 0.5}}
+    path, out = written({**RECIPE, "variants": variants}, tmp_path / "trial.yaml"), tmp_path / "out"
+    command = ["trial", str(path), "--data", str(data), "--out", str(out)]
+    assert main([*command, "--variant", "twice the rate", "--fold", "1"]) == 0
+    assert [p.name for p in (out / "twice-the-rate").iterdir()] == ["fold-2-of-3"]
+    assert main([*command, "--collect"]) == 2
+    assert main(command) == 0
+    runs = {p.parent.name: read_recipe(p / "recipe.yaml") for p in out.glob("*/fold-3-of-3")}
+    assert {name: run.optimise.learning_rate for name, run in runs.items()} == {
+        "baseline": 1e-3,
+        "twice-the-rate": 2e-3,
+        "the-same": 1e-3,
+    }
+    assert {run.optimise.seed for run in runs.values()} == {2}, "the seed is the fold's"
+    text = capsys.readouterr().out
+    # The share of mixed batches is nothing to a recipe without MixUp: the pairs are truly paired.
+    assert "| the same | +0.0000 ± 0.0000 | +0.0000 ± 0.0000 | 0 of 3 |" in text
+    folds = pd.read_csv(out / "trial-folds.csv").pivot(index="fold", columns="variant", values="AUC")
+    gain = folds["twice the rate"] - folds["baseline"]
+    assert f"| twice the rate | {gain.mean():+.4f} ± {gain.std():.4f} |" in text
+
+    assert main([*command, "--variant", "thrice"]) == 2
+    assert (
+        "--variant is 'thrice', expected one of baseline, the same, twice the rate" in capsys.readouterr().err
+    )
+
+
+def test_another_seed_is_the_recipe_but_for_it(data: Path, recipe: Path, tmp_path: Path) -> None:
+    command = ["lodo", str(recipe), "--data", str(data), "--out", str(tmp_path), "--fold", "0"]
+    assert main([*command, "--seed", "5"]) == 0
+    (folder,) = tmp_path.iterdir()
+    assert read_recipe(folder / "recipe.yaml") == override(read_recipe(recipe), {"optimise.seed": 5})
+
+
 def test_final_trains_to_the_horizon_and_its_bundle_scores_a_stack(
     data: Path,
     recipe: Path,

@@ -129,3 +129,19 @@ def test_a_hub_out_of_reach_is_one_sentence_with_the_remedy(
 def test_a_backbone_that_is_on_no_hub_says_so() -> None:
     with pytest.raises(RecipeError, match="backbone compact has no weights on the hub"):
         load_pretrained(backbones.build("compact", {}), "compact", "hub")
+
+
+def test_the_best_weights_of_our_own_run_fill_a_backbone(tmp_path: Path) -> None:
+    arguments = {
+        "model_name": "vit_tiny_patch16_224",
+        "img_size": 32,
+        "embed_dim": 24,
+        "depth": 1,
+        "num_heads": 2,
+    }
+    trained = Classifier("timm", arguments, HeadSpec(8))
+    save_file(trained.state_dict(), tmp_path / "best.safetensors")
+    backbone = build("timm", arguments)
+    load_pretrained(backbone, "timm", str(tmp_path / "best.safetensors"))
+    for name, tensor in backbone.state_dict().items():
+        assert torch.equal(tensor, trained.backbone.state_dict()[name])

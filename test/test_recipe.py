@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from amf.errors import RecipeError
-from amf.training.recipe import override, parse_recipe, read_recipe, write_recipe
+from amf.training.recipe import BASELINE, override, parse_recipe, read_recipe, read_variants, write_recipe
 
 from .conftest import ROOT
 from .small import compact_recipe
@@ -16,7 +16,7 @@ from .small import compact_recipe
 TRAINING = [
     path
     for path in sorted((ROOT / "recipes").glob("*.yaml"))
-    if "sources" not in yaml.safe_load(path.read_text())
+    if not {"sources", "variants"} & yaml.safe_load(path.read_text()).keys()
 ]
 
 
@@ -30,6 +30,22 @@ def test_every_training_recipe_parses_and_survives_being_saved(path: Path, tmp_p
     write_recipe(recipe, tmp_path / "recipe.yaml")
     assert read_recipe(tmp_path / "recipe.yaml") == recipe
     assert recipe.name == path.stem
+
+
+def test_the_trial_changes_what_ships_in_one_way_each() -> None:
+    variants = read_variants(ROOT / "recipes" / "trial-compact.yaml")
+    base, shipped = (
+        variants[BASELINE].model_dump(),
+        read_recipe(ROOT / "recipes" / "compact.yaml").model_dump(),
+    )
+    assert base["optimise"] == shipped["optimise"]
+    assert base["model"] == {
+        **shipped["model"],
+        "arguments": {"widths": [16, 32, 64, 128]},
+        "storage": "float32",
+    }
+    assert len(variants) > 20
+    assert len({recipe.model_dump_json(exclude={"name"}) for recipe in variants.values()}) == len(variants)
 
 
 def test_the_defaults_are_the_papers() -> None:

@@ -49,7 +49,7 @@ class DataRecipe:
         if self.amibr_split is not None:
             split = published_amibr_split(table, root / self.amibr_split.file)
             rows = split.train if self.amibr_split.side == "train" else split.held_out
-            other = table.drop(index=rows).assign(reason=OTHER_SIDE, detail=self.amibr_split.file)
+            other = table.drop(index=list(rows)).assign(reason=OTHER_SIDE, detail=self.amibr_split.file)
             left_out.append(other)
             table = table.iloc[rows].reset_index(drop=True)
         removed = [frame for frame in left_out if len(frame)]

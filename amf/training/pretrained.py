@@ -12,6 +12,9 @@ from amf.errors import RecipeError
 CLASSIFIER_PREFIXES = ("head.", "classifier.", "fc.")
 """Parameters of a published model's own classifier, which a backbone has not."""
 
+OUR_PREFIX = "backbone.model."
+"""Of a timm model's parameters in a run's best weights."""
+
 
 def load_pretrained(backbone: nn.Module, name: str, source: str) -> None:
     """Fill a backbone (built on any device, the meta device included) with published weights, in float32.
@@ -19,7 +22,8 @@ def load_pretrained(backbone: nn.Module, name: str, source: str) -> None:
     Parameters
     ----------
     backbone : as backbones.build makes it; name : its key in BACKBONES.
-    source : "hub", or a local *.safetensors or *.bin / *.pt state dict in timm's naming.
+    source : "hub", or a local *.safetensors or *.bin / *.pt state dict in timm's naming; or the best weights
+        of a run of ours that trained all of the same backbone, whose head is left out.
 
     Raises
     ------
@@ -29,6 +33,8 @@ def load_pretrained(backbone: nn.Module, name: str, source: str) -> None:
     state = _read_state(path)
     model = getattr(backbone, "model", backbone)  # a timm model's names are its own, without our prefix
     expected = model.state_dict()
+    if any(k.startswith(OUR_PREFIX) for k in state):
+        state = {k.removeprefix(OUR_PREFIX): v for k, v in state.items() if k.startswith(OUR_PREFIX)}
     state = {k: v for k, v in state.items() if k in expected or not k.startswith(CLASSIFIER_PREFIXES)}
     missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
     wrong = [k for k in state.keys() & expected.keys() if state[k].shape != expected[k].shape]

@@ -211,7 +211,7 @@ def read_variants(path: Path) -> dict[str, Recipe]:
         or BASELINE in variants
     ):
         raise RecipeError(
-            f"{path}: variants is {variants!r}, expected a name other than {BASELINE!r} for each set of changes"
+            f"{path}: variants is {variants!r}, expected a set of changes by name, none named {BASELINE!r}"
         )
     base = parse_recipe(content, str(path))
     changed = {
