@@ -2,8 +2,8 @@
 
     python bench/parity.py BUNDLE PATCHES [--limit N]
 
-PATCHES is whatever `amf predict` takes: a folder, a stack, a pattern. Exits with 1 where a confidence moves by
-more than 0.01, or a class changes further than that from the threshold.
+PATCHES is whatever `amf predict` takes: a folder, a stack, a pattern. Exits with 1 where a confidence moves
+by more than 0.01, or a class changes further than that from the threshold.
 """
 
 import argparse
