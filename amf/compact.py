@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 class PreActivationBlock(nn.Module):
@@ -23,7 +24,7 @@ class PreActivationBlock(nn.Module):
         kernel, stride = (4, 2) if halve else (3, 1)
         self.norm1 = nn.BatchNorm2d(channels_in)
         self.conv1 = nn.Conv2d(channels_in, channels_out, kernel, stride, padding=1, bias=False)
-        self.norm2 = nn.BatchNorm2d(channels_out)
+        self.norm2: nn.Module = nn.BatchNorm2d(channels_out)
         self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1, bias=False)
         self.activation = nn.ReLU(inplace=True)
         self.project: nn.Module | None = None
@@ -38,6 +39,12 @@ class PreActivationBlock(nn.Module):
             shortcut = self.project(functional.avg_pool2d(activated, 2) if self.halve else activated)
         out = self.conv1(activated)
         return shortcut + self.conv2(self.activation(self.norm2(out)))
+
+    def fuse(self) -> None:
+        """Fold the second norm into the convolution before it: for inference, one pass less."""
+        if isinstance(self.norm2, nn.BatchNorm2d):
+            self.conv1 = fuse_conv_bn_eval(self.conv1, self.norm2)
+            self.norm2 = nn.Identity()
 
 
 class Compact(nn.Module):
@@ -64,3 +71,8 @@ class Compact(nn.Module):
         """(B, 3, S, S) normalised → (B, widths[-1]) embedding."""
         x = self.blocks(self.stem(x))  # (B, widths[-1], S / 16, S / 16)
         return self.norm(x).relu().mean((2, 3))  # (B, widths[-1])
+
+    def fuse(self) -> None:
+        """Fold norms into convolutions where they follow one, for inference; in place."""
+        for block in self.blocks:
+            block.fuse()  # type: ignore[operator]

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from amf.bundle import CLASSES, DTYPES, Bundle, MemberSpec
 from amf.classifier import Classifier
+from amf.compact import Compact
 from amf.errors import AmfError
 from amf.preprocess import ImageSpec, to_input
 
@@ -49,6 +50,9 @@ class Predictor:
         self._members: list[tuple[MemberSpec, Classifier, torch.dtype]] = []
         for spec, model in zip(bundle.spec.members, bundle.members, strict=True):
             dtype = compute_dtype(DTYPES[spec.dtype], self.device)
+            backbone = model.backbone
+            if isinstance(backbone, Compact):
+                backbone.float().fuse()  # in float32: the product is rounded once
             model = model.to(self.device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             self._members.append((spec, model, dtype))
 
