@@ -37,8 +37,8 @@ class PreActivationBlock(nn.Module):
         shortcut = x
         if self.project is not None:
             shortcut = self.project(functional.avg_pool2d(activated, 2) if self.halve else activated)
-        out = self.conv1(activated)
-        return shortcut + self.conv2(self.activation(self.norm2(out)))
+        out: Tensor = self.conv2(self.activation(self.norm2(self.conv1(activated))))
+        return out.add_(shortcut)
 
     def fuse(self) -> None:
         """Fold the second norm into the convolution before it: for inference, one pass less."""
@@ -70,7 +70,7 @@ class Compact(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, S, S) normalised → (B, widths[-1]) embedding."""
         x = self.blocks(self.stem(x))  # (B, widths[-1], S / 16, S / 16)
-        return self.norm(x).relu().mean((2, 3))  # (B, widths[-1])
+        return self.norm(x).relu_().mean((2, 3))  # (B, widths[-1])
 
     def fuse(self) -> None:
         """Fold norms into convolutions where they follow one, for inference; in place."""
