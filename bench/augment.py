@@ -1,6 +1,6 @@
 """How many patches per second each augmentation set makes.
 
-    python bench/augment.py [--device cuda] [--threads N]
+    python -m bench.augment [--device cuda] [--threads N]
 
 Batches of 128-px patches become 64-px crops of the centre 80 px (the compact backbone's view) and 128-px
 images. Prints the median of several rounds after a warm-up; the sets take turns within a round, so that a

@@ -1,6 +1,6 @@
 """Cold start: a whole job from exec to JSON, against a reference-style job and against the physical floor.
 
-    python bench/job.py [compact] [vit-g] [--rounds 5] [--cold]
+    python -m bench.job [compact] [vit-g] [--rounds 5] [--cold]
 
 Our job and the reference run in alternation, each in a process of its own; medians and ratios are printed.
 `vit-g` is H-optimus-0's architecture at full size with random weights (about 7 GB in build/bench);

@@ -1,6 +1,6 @@
 """How far a job's arithmetic moves P(atypical): half precision in one batch against float32, page by page.
 
-    python bench/parity.py BUNDLE PATCHES [--limit N]
+    python -m bench.parity BUNDLE PATCHES [--limit N]
 
 PATCHES is whatever `amf predict` takes: a folder, a stack, a pattern. Exits with 1 where a confidence moves
 by more than 0.01, or a class changes further than that from the threshold.

@@ -1,6 +1,6 @@
 """The job as reference containers write it: timm construction, torch.load in fp32, one page at a time.
 
-    python bench/reference_job.py TIMM_MODEL WEIGHTS.pth STACK.tif OUTPUT.json [timm argument=value …]
+    python -m bench.reference_job TIMM_MODEL WEIGHTS.pth STACK.tif OUTPUT.json [timm argument=value …]
 
 Only bench/job.py runs it, for comparison; it shares no code with the package but the cure for torchvision.
 """

@@ -1,6 +1,6 @@
 """Training speed: our loop against the plain script style, and against the device's own matrix rate.
 
-    python bench/train.py [vit] [compact] [--data FOLDER] [--rounds 3]
+    python -m bench.train [vit] [compact] [--data FOLDER] [--rounds 3]
 
 `vit`: LoRA training at 224 px. On a CUDA GPU the full-size ViT-g/14 (H-optimus-0's architecture, random
 weights) in bf16 with batches of 64, once for each share of blocks that recompute their activations; on a CPU

@@ -2,8 +2,8 @@
 
 No real patch is in it: the pictures are drawn, and the predictions too unless a table of real ones is named.
 
-    python docs/make_example_report.py
-    python docs/make_example_report.py --predictions predictions.csv --truth patches.csv
+    python -m docs.make_example_report
+    python -m docs.make_example_report --predictions predictions.csv --truth patches.csv
 """
 
 import argparse

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from .conftest import ROOT
 
-PARITY = [sys.executable, ROOT / "bench" / "parity.py", ROOT / "model"]
+PARITY = [sys.executable, "-m", "bench.parity", ROOT / "model"]
 
 
 def test_real_patches_keep_their_confidence(patches: Path) -> None:
