@@ -226,9 +226,14 @@ def _decode_ahead(items: Iterable[Item], pool: ThreadPoolExecutor) -> Iterator[N
 
 def _decode(path: Path) -> NDArray[np.uint8] | str:
     try:
-        return read_stack(path) if _is_stack(path) else read_patch(path)[None]  # (N, 128, 128, 3)
+        return read_pages(path)
     except JobError as error:
         return str(error)
+
+
+def read_pages(path: Path) -> NDArray[np.uint8]:
+    """Read a patch or a stack, told apart by suffix: (N, 128, 128, 3) uint8; JobError if it is neither."""
+    return read_stack(path) if _is_stack(path) else read_patch(path)[None]
 
 
 def _is_stack(path: Path) -> bool:

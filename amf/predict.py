@@ -119,9 +119,14 @@ def score(model: Classifier, batch: Tensor, image: ImageSpec, view_count: int, d
 
 def views(x: Tensor, count: int) -> Iterator[Tensor]:
     """The first `count` (1 or 8) symmetries of the square of (B, 3, S, S): rotations, then mirrors."""
-    for index in range(count):
-        turned = torch.rot90(x, index % 4, (2, 3))
-        yield turned.flip(3) if index >= 4 else turned
+    for symmetry in range(count):
+        yield move(x, symmetry)
+
+
+def move(x: Tensor, symmetry: int) -> Tensor:
+    """Apply a symmetry, 0 (none) to 7, to the last two axes: quarter turns, from 4 on also mirrored."""
+    turned = torch.rot90(x, symmetry % 4, (-2, -1))
+    return turned.flip(-1) if symmetry >= 4 else turned
 
 
 def sigmoid(z: float) -> float:

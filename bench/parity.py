@@ -14,10 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from amf.bulk import PATCH_SUFFIXES, find_items
+from amf.bulk import find_items, read_pages
 from amf.bundle import CLASSES, load
 from amf.predict import Predictor, score, sigmoid
-from amf.stack import read_patch, read_stack
 
 TOLERANCE = 0.01
 
@@ -34,7 +33,7 @@ def main() -> int:
     items = find_items(arguments.patches)
     if arguments.limit and arguments.limit < len(items):
         items = [items[i] for i in np.linspace(0, len(items) - 1, arguments.limit).astype(int)]
-    patches = np.concatenate([_pages(item.path) for item in items])  # (N, 128, 128, 3)
+    patches = np.concatenate([read_pages(item.path) for item in items])  # (N, 128, 128, 3)
 
     precise = in_full_precision(arguments.bundle, patches)
     predictor = Predictor(load(arguments.bundle), "cpu")
@@ -67,10 +66,6 @@ def in_full_precision(folder: Path, patches: NDArray[np.uint8]) -> NDArray[np.fl
             for patch in patches
         ]
     return np.array([sigmoid(float(logit) / bundle.spec.temperature) for logit in logits])
-
-
-def _pages(path: Path) -> NDArray[np.uint8]:
-    return read_patch(path)[None] if path.suffix.lower() in PATCH_SUFFIXES else read_stack(path)
 
 
 if __name__ == "__main__":

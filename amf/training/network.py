@@ -58,10 +58,7 @@ def build_classifier(spec: Model, seed: int) -> Classifier:
     """
     torch.manual_seed(seed)
     if spec.weights == "random":
-        classifier = _built(spec)
-        if spec.symmetric:
-            _tied(classifier)
-        return classifier
+        return _built(spec)
     ensure_torchvision()
     from timm.layers import set_fast_norm  # timm takes seconds to import
 
@@ -86,16 +83,12 @@ def build_classifier(spec: Model, seed: int) -> Classifier:
 
 def _built(spec: Model) -> Classifier:
     try:
-        return Classifier(spec.backbone, spec.arguments, spec.head)
+        classifier = Classifier(spec.backbone, spec.arguments, spec.head)
+        if spec.symmetric:
+            tie(classifier)
+        return classifier
     except ValueError as error:
         raise RecipeError(f"model.arguments: {error}") from error
-
-
-def _tied(classifier: Classifier) -> None:
-    try:
-        tie(classifier)
-    except ValueError as error:
-        raise RecipeError(f"model.arguments: {error}, as model.symmetric asks") from error
 
 
 def hold_frozen_in(module: nn.Module, dtype: torch.dtype) -> None:

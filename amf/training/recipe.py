@@ -61,8 +61,8 @@ class Model(_Section):
             raise ValueError(f"weights are random and train is {self.train!r}: nothing would ever be learnt")
         if self.lora is not None and self.backbone == "compact":
             raise ValueError("the compact backbone is trained whole, expected a timm backbone under adapters")
-        if self.symmetric and (self.backbone != "compact" or self.views != 1):
-            raise ValueError("symmetric is for the compact backbone and one view: all eight would agree")
+        if self.symmetric and (self.backbone, self.weights, self.views) != ("compact", "random", 1):
+            raise ValueError("symmetric is for the compact backbone from random weights, with one view")
         return self
 
     @property
@@ -155,7 +155,7 @@ def read_recipe(path: Path) -> Recipe:
     Raises
     ------
     RecipeError : no such file, not YAML, an unknown key or a value out of range; the key is named. Also a
-        grid: it stands for many recipes.
+        grid or variants: they stand for many recipes.
     """
     content = _read_yaml(path)
     for section, command in (("grid", "lodo"), ("variants", "trial")):

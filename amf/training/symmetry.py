@@ -9,6 +9,7 @@ Welling, ICML 2016; on histology, Veeling et al., MICCAI 2018.)
 The tie is torch's parametrization and exists in training only: `untie` leaves the plain network.
 """
 
+from functools import cache
 from itertools import product
 
 import torch
@@ -16,17 +17,13 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import register_parametrization, remove_parametrizations
 
 from amf.classifier import Classifier
+from amf.predict import move
 
 ORDER = 8
 """Symmetries of the square: four rotations, then the mirror image of each."""
 
 
-def move(x: Tensor, symmetry: int) -> Tensor:
-    """Apply a symmetry, 0 (none) to 7, to the last two axes: quarter turns, from 4 on also mirrored."""
-    turned = torch.rot90(x, symmetry % 4, (-2, -1))
-    return turned.flip(-1) if symmetry >= 4 else turned
-
-
+@cache
 def relative_symmetries() -> Tensor:
     """(8, 8) int64, [g, h] = the symmetry that, followed by g, gives h."""
     corners = torch.arange(4).view(2, 2)
@@ -38,39 +35,38 @@ def relative_symmetries() -> Tensor:
     return table
 
 
-class _Copies(nn.Module):
+class _EightCopies(nn.Module):
+    """A weight whose channels are 8 copies of what is learnt; the learnt part starts as the first of them."""
+
+    def right_inverse(self, weight: Tensor) -> Tensor:
+        return weight[: len(weight) // ORDER].clone()
+
+
+class _Copies(_EightCopies):
     """One value per channel (C / 8,) ↔ (C,), the same for all copies."""
 
     def forward(self, learnt: Tensor) -> Tensor:
         return learnt.repeat(ORDER)
 
-    def right_inverse(self, weight: Tensor) -> Tensor:
-        return weight[: len(weight) // ORDER].clone()
 
-
-class _LiftedFilters(nn.Module):
+class _LiftedFilters(_EightCopies):
     """The stem's filters (C / 8, 3, k, k) ↔ (C, 3, k, k), moved by each symmetry."""
 
     def forward(self, learnt: Tensor) -> Tensor:
         return torch.cat([move(learnt, g) for g in range(ORDER)])
 
-    def right_inverse(self, weight: Tensor) -> Tensor:
-        return weight[: len(weight) // ORDER].clone()
 
-
-class _GroupFilters(nn.Module):
+class _GroupFilters(_EightCopies):
     """Filters over 8 copies (C / 8, C_in, k, k) ↔ (C, C_in, k, k): moved, and the copies read permuted."""
 
     def __init__(self, channels_in: int) -> None:
         super().__init__()
         copies = torch.arange(channels_in).view(ORDER, -1)  # channel = copy · (C_in / 8) + filter
-        self.read = [copies[row].flatten() for row in relative_symmetries()]
+        self.read: Tensor
+        self.register_buffer("read", copies[relative_symmetries()].flatten(1), persistent=False)  # (8, C_in)
 
     def forward(self, learnt: Tensor) -> Tensor:
-        return torch.cat([move(learnt[:, self.read[g].to(learnt.device)], g) for g in range(ORDER)])
-
-    def right_inverse(self, weight: Tensor) -> Tensor:
-        return weight[: len(weight) // ORDER].clone()
+        return torch.cat([move(learnt[:, read], g) for g, read in enumerate(self.read)])
 
 
 class _MeanOfCopies(nn.Module):
@@ -94,7 +90,9 @@ def tie(classifier: Classifier) -> None:
     for name, module in _tied(classifier):
         if isinstance(module, nn.Conv2d):
             if module.out_channels % ORDER:
-                raise ValueError(f"{name} has {module.out_channels} channels, expected a multiple of {ORDER}")
+                raise ValueError(
+                    f"{name} has {module.out_channels} channels, expected a multiple of {ORDER}, to tie"
+                )
             stem = module is classifier.backbone.stem
             register_parametrization(
                 module, "weight", _LiftedFilters() if stem else _GroupFilters(module.in_channels)
