@@ -48,19 +48,21 @@ class PreActivationBlock(nn.Module):
 
 
 class Compact(nn.Module):
-    """Stem, one stage of residual blocks per width (halving the resolution between stages), average pooling.
+    """Stem, a stage of residual blocks per width (halving the resolution between stages), average pooling.
 
     The stem halves the resolution at once, with more channels than the 12 values it reads per position, so
     that nothing is lost and the costly full-resolution stage falls away.
     """
 
-    def __init__(self, widths: Sequence[int] = (32, 64, 128, 256), blocks: int = 2) -> None:
+    def __init__(
+        self, widths: Sequence[int] = (32, 64, 128, 256), blocks: Sequence[int] = (2, 2, 2, 2)
+    ) -> None:
         super().__init__()
         self.stem = nn.Conv2d(3, widths[0], 6, 2, padding=2, bias=False)
         stages: list[nn.Module] = []
         channels = widths[0]
-        for stage, width in enumerate(widths):
-            for block in range(blocks):
+        for stage, (width, count) in enumerate(zip(widths, blocks, strict=True)):
+            for block in range(count):
                 stages.append(PreActivationBlock(channels, width, halve=stage > 0 and block == 0))
                 channels = width
         self.blocks = nn.Sequential(*stages)

@@ -66,7 +66,7 @@ def make_bundle(tmp_path: Path) -> Callable[..., Path]:
         threshold: float = 0.5,
     ) -> Path:
         if arguments is None:
-            arguments = {"widths": [8, 16], "blocks": 1}
+            arguments = {"widths": [8, 16], "blocks": [1, 1]}
         written = []
         for seed in range(members):
             torch.manual_seed(seed)

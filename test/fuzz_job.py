@@ -188,7 +188,7 @@ def resident_bytes(field: str) -> float:
 
 def write_bundle(folder: Path) -> None:
     torch.manual_seed(0)
-    arguments, head = {"widths": [4, 4], "blocks": 1}, HeadSpec(hidden=4)
+    arguments, head = {"widths": [4, 4], "blocks": [1, 1]}, HeadSpec(hidden=4)
     image = BACKBONES["compact"].image
     spec = bundle.MemberSpec("compact", arguments, head, image, 1, "a.safetensors", "", "float32")
     weights = Classifier("compact", arguments, head).state_dict()

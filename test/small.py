@@ -42,7 +42,7 @@ def compact_recipe(**sections: Any) -> Recipe:
     """The compact network with tiny widths, everything of the paper's method switched on."""
     model = {
         "backbone": "compact",
-        "arguments": {"widths": [8, 16], "blocks": 1},
+        "arguments": {"widths": [8, 16], "blocks": [1, 1]},
         "weights": "random",
         "train": "all",
         "hidden": 8,

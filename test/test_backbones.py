@@ -60,7 +60,7 @@ def test_an_unknown_backbone_and_an_unknown_argument_are_named() -> None:
 
 
 def test_classifier_gives_a_logit_and_the_embedding_before_it() -> None:
-    model = Classifier("compact", {"widths": [8, 16], "blocks": 1}, HeadSpec(hidden=5)).eval()
+    model = Classifier("compact", {"widths": [8, 16], "blocks": [1, 1]}, HeadSpec(hidden=5)).eval()
     logit, embedding = model(torch.randn(3, 3, 64, 64))
     assert logit.shape == (3,)
     assert embedding.shape == (3, 5)
@@ -68,7 +68,7 @@ def test_classifier_gives_a_logit_and_the_embedding_before_it() -> None:
 
 
 def test_a_linear_head_embeds_by_the_backbone() -> None:
-    model = Classifier("compact", {"widths": [8, 16], "blocks": 1}, HeadSpec(hidden=0)).eval()
+    model = Classifier("compact", {"widths": [8, 16], "blocks": [1, 1]}, HeadSpec(hidden=0)).eval()
     x = torch.randn(3, 3, 64, 64)
     torch.testing.assert_close(model(x)[1], model.backbone(x))
 

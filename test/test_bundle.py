@@ -53,7 +53,7 @@ def refused(folder: Path) -> str:
 @pytest.mark.parametrize(
     ("backbone", "arguments"),
     [
-        ("compact", {"widths": [8, 16], "blocks": 1}),
+        ("compact", {"widths": [8, 16], "blocks": [1, 1]}),
         ("h-optimus-0", VIT),
         ("virchow2", VIRCHOW),
         ("dinov3-h-plus", DINOV3),
@@ -104,7 +104,7 @@ def test_computed_buffers_equal_those_of_an_ordinary_construction(make_bundle: M
         (lambda c: c["members"][0]["image"].update(std=[0, 1, 1]), "std above 0"),
         (lambda c: c["members"][0]["head"].update(hidden=16), "hidden.0.bias has shape (8,), expected (16,)"),
         (lambda c: c["members"][0]["head"].update(hidden=0), "which the network has not"),
-        (lambda c: c["members"][0]["arguments"].update(blocks=2), "lacks backbone"),
+        (lambda c: c["members"][0]["arguments"].update(blocks=[2, 2]), "lacks backbone"),
         (lambda c: c["members"][0]["arguments"].update(depth=2), "cannot be built"),
     ],
 )

@@ -9,7 +9,7 @@ from amf.compact import Compact
 def settled(size: int = 64) -> Compact:
     """A network whose norms have statistics and weights of their own."""
     torch.manual_seed(0)
-    network = Compact((8, 16), blocks=2)
+    network = Compact((8, 16), blocks=(2, 2))
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.uniform_(module.weight, 0.5, 2)

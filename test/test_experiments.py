@@ -28,7 +28,7 @@ RECIPE = {
     "name": "tiny",
     "model": {
         "backbone": "compact",
-        "arguments": {"widths": [4, 8], "blocks": 1},
+        "arguments": {"widths": [4, 8], "blocks": [1, 1]},
         "weights": "random",
         "train": "all",
         "hidden": 8,

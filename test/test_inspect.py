@@ -25,7 +25,7 @@ def test_inspect_says_what_the_bundle_holds(
 
     out = capsys.readouterr().out
     assert out.count("weights    member") == 2
-    assert f"compact (widths=[8, 16], blocks=1), {parameters:,} parameters" in out
+    assert f"compact (widths=[8, 16], blocks=[1, 1]), {parameters:,} parameters" in out
     assert "temperature 1.5, threshold 0.25" in out
     assert "centre 80 px to 64 px, bilinear" in out
     assert "8 of the 8 symmetries" in out

@@ -182,7 +182,7 @@ def test_any_value_anywhere_in_the_description_is_understood_or_refused(make_bun
     tried = refusals = 0
     for path in places(json.loads(original)):
         for value in VALUES:
-            if path[-1] == "blocks" and value == 10**30:
+            if "blocks" in path and value == 10**30:
                 continue  # as many layers as a bundle asks for are built: that is what it is for
             change(folder, lambda content, path=path, value=value: put(content, path, value))  # type: ignore[misc]
             try:

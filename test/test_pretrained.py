@@ -59,7 +59,7 @@ def test_half_precision_is_widened_and_the_publishers_classifier_left_out(
 
 
 def test_a_compact_backbone_takes_a_file_too(tmp_path: Path) -> None:
-    arguments = {"widths": [8, 16], "blocks": 1}
+    arguments = {"widths": [8, 16], "blocks": [1, 1]}
     source, target = backbones.build("compact", arguments), backbones.build("compact", arguments)
     save_file(source.state_dict(), tmp_path / "compact.safetensors")
     load_pretrained(target, "compact", str(tmp_path / "compact.safetensors"))
