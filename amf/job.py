@@ -9,7 +9,7 @@ from pathlib import Path
 from amf import bundle
 from amf.errors import JobError
 from amf.predict import Prediction, Predictor
-from amf.stack import SUFFIXES, read_stack
+from amf.stack import SUFFIXES, read_stack, silence
 
 SOCKET = "stacked-histopathology-roi-cropouts"
 OUTPUT_NAME = "multiple-mitotic-figure-classification.json"
@@ -39,7 +39,8 @@ def run(input_dir: Path, output_dir: Path, model_dir: Path, device: str = "auto"
     started = time.perf_counter()
     _clear(output_dir)
     path = find_stack(input_dir)
-    patches = read_stack(path)  # (N, 128, 128, 3)
+    with silence():
+        patches = read_stack(path)  # (N, 128, 128, 3)
     loaded = bundle.load(model_dir)
     predictor = Predictor(loaded, device)
     predictions = predictor.predict(patches)

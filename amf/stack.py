@@ -62,43 +62,12 @@ def read_stack(path: Path) -> NDArray[np.uint8]:
         raise JobError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def read_patch(path: Path) -> NDArray[np.uint8]:
-    """Read one patch in any format that Pillow knows: (128, 128, 3) uint8 RGB; JobError if it is none."""
-    try:
-        with Image.open(path) as image:
-            return _page_pixels(image, str(path))
-    except UnidentifiedImageError as error:
-        raise JobError(f"{path} is not an image that can be read") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise JobError(f"{path} cannot be read: {error}") from error
-
-
-def _read_tiff(path: Path) -> NDArray[np.uint8]:
-    """Decode a TIFF page by page; every page is checked by its header before its pixels are read."""
-    pages: list[NDArray[np.uint8]] = []
-    with path.open("rb") as file, _silence():
-        try:
-            count = _count_pages(file, path)
-            with Image.open(file, formats=("TIFF",)) as image:
-                for index in range(count):
-                    image.seek(index)
-                    pages.append(_page_pixels(image, f"{path} page {index + 1}"))
-        except UnidentifiedImageError as error:
-            raise JobError(f"{path} is not a TIFF that can be read, expected a TIFF or MHA stack") from error
-        except JobError:
-            raise
-        except Exception as error:  # Pillow meets damaged files with a dozen exception types
-            raise JobError(
-                f"{path} page {len(pages) + 1} is damaged: {error or type(error).__name__}"
-            ) from error
-    return np.stack(pages)  # (N, 128, 128, 3)
-
-
 @contextmanager
-def _silence() -> Iterator[None]:
+def silence() -> Iterator[None]:
     """Keep Pillow's warnings and libtiff's remarks, which it writes to file descriptor 2 itself, off stderr.
 
     An odd tag that does not matter to the pixels is no reason for what the platform would show to the user.
+    For a process with one thread: several at once would leave stderr closed behind them.
     """
     stderr = os.dup(2)
     with Path(os.devnull).open("wb") as nowhere:
@@ -110,6 +79,27 @@ def _silence() -> Iterator[None]:
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)
+
+
+def _read_tiff(path: Path) -> NDArray[np.uint8]:
+    """Decode a TIFF page by page; every page is checked by its header before its pixels are read."""
+    pages: list[NDArray[np.uint8]] = []
+    with path.open("rb") as file:
+        try:
+            count = _count_pages(file, path)
+            with Image.open(file, formats=("TIFF",)) as image:
+                for index in range(count):
+                    image.seek(index)
+                    pages.append(page_pixels(image, f"{path} page {index + 1}"))
+        except UnidentifiedImageError as error:
+            raise JobError(f"{path} is not a TIFF that can be read, expected a TIFF or MHA stack") from error
+        except JobError:
+            raise
+        except Exception as error:  # Pillow meets damaged files with a dozen exception types
+            raise JobError(
+                f"{path} page {len(pages) + 1} is damaged: {error or type(error).__name__}"
+            ) from error
+    return np.stack(pages)  # (N, 128, 128, 3)
 
 
 def _count_pages(file: BinaryIO, path: Path) -> int:
@@ -141,7 +131,7 @@ def _count_pages(file: BinaryIO, path: Path) -> int:
     return len(offsets)
 
 
-def _page_pixels(image: Image.Image, where: str) -> NDArray[np.uint8]:
+def page_pixels(image: Image.Image, where: str) -> NDArray[np.uint8]:
     """Check the header of the current page, then decode it: (128, 128, 3) uint8."""
     if image.size != (PATCH_PX, PATCH_PX):
         raise JobError(f"{where} is {image.width} x {image.height} px, expected {PATCH_PX} x {PATCH_PX}")

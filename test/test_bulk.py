@@ -5,13 +5,15 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -283,20 +285,65 @@ def test_part_of_another_run_is_refused(folder: Path, tmp_path: Path, make_bundl
             bulk.score(changed, predictor, digest, tmp_path / "p.csv")
 
 
-def test_decoding_stays_a_bounded_number_of_files_ahead(folder: Path) -> None:
-    taken = 0
+def test_a_bounded_number_of_chunks_waits_to_be_written(
+    folder: Path, make_bundle: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor, taken = Predictor(bundle.load(make_bundle())), 0
+    items = [bulk.Item("00.png", folder / "00.png")] * 100
 
-    def items() -> list[bulk.Item]:
-        nonlocal taken
-        for _ in range(1000):
-            taken += 1
-            yield bulk.Item("00.png", folder / "00.png")
+    class Chunks(list[range]):
+        def __iter__(self) -> Iterator[range]:
+            nonlocal taken
+            for taken in range(1, 101):
+                yield range(taken - 1, taken)
 
-    with bulk.ThreadPoolExecutor(2) as pool:
-        for given, pages in enumerate(bulk._decode_ahead(items(), pool)):
-            assert pages.shape == (1, 128, 128, 3)
-            assert taken - given <= bulk._DECODED_AHEAD + 1
-    assert given == 999
+    with bulk.ThreadPoolExecutor(2) as pool, bulk.tqdm(disable=True) as bar:
+        results = bulk._score_in_order(items, Chunks(), predictor, pool, bar, threading.Event())
+        for given, (rows, faults) in enumerate(results, start=1):
+            assert [index for index, _, _ in rows] == [given - 1]
+            assert faults == []
+            assert taken - given <= bulk.MAX_WORKERS
+    assert given == 100
+
+
+def test_torch_has_its_threads_back(folder: Path, tmp_path: Path, make_bundle: Make) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        predict(make_bundle(), tmp_path / "p.csv", folder)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize("cores", [1, 2, 5, 20])
+def test_the_number_of_cores_changes_no_bit(
+    folder: Path, tmp_path: Path, make_bundle: Make, monkeypatch: pytest.MonkeyPatch, cores: int
+) -> None:
+    model = make_bundle()
+    predict(model, tmp_path / "whole.csv", folder)
+    seen = []
+    monkeypatch.setattr(torch, "get_num_threads", lambda: cores)
+    monkeypatch.setattr(torch, "set_num_threads", seen.append)
+    predict(model, tmp_path / "p.csv", folder)
+    assert (tmp_path / "p.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    assert set(seen) == {max(1, cores // bulk.MAX_WORKERS), cores}
+
+
+def test_stderr_outlives_stacks_that_are_read_at_once(tmp_path: Path, make_bundle: Make) -> None:
+    generator = np.random.default_rng(0)
+    images = tmp_path / "images"
+    images.mkdir()
+    for number in range(100):
+        save_tiff(images / f"{number}.tiff", generator.integers(0, 256, (2, 128, 128, 3), dtype=np.uint8))
+    (images / "bad.tiff").write_bytes(b"II*\0")
+    command = ["predict", str(images), "--model", str(make_bundle()), "--output", str(tmp_path / "p.csv")]
+    done = subprocess.run(
+        [sys.executable, "-m", "amf.cli", *command], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "1 of 101 files could not be scored" in done.stderr.splitlines()[-1]
 
 
 def test_command_refuses_before_it_works(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from amf.errors import JobError
-from amf.stack import read_patch, read_stack
+from amf.stack import read_stack
 
 from .conftest import save_tiff
 
@@ -193,11 +193,3 @@ def test_a_file_name_with_a_newline_stays_on_one_line(tmp_path: Path) -> None:
     with pytest.raises(JobError) as caught:
         read_stack(path)
     assert "\n" not in str(caught.value)
-
-
-def test_read_patch_reads_a_png_and_refuses_another_size(tmp_path: Path, pages: Pages) -> None:
-    Image.fromarray(pages[0]).save(tmp_path / "a.png")
-    np.testing.assert_array_equal(read_patch(tmp_path / "a.png"), pages[0])
-    Image.fromarray(pages[0, :100]).save(tmp_path / "b.png")
-    with pytest.raises(JobError, match="128 x 100 px"):
-        read_patch(tmp_path / "b.png")

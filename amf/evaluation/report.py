@@ -15,7 +15,7 @@ import amf
 from amf.errors import DataError, JobError
 from amf.evaluation import charts, metrics, summary
 from amf.evaluation.predictions import Predictions
-from amf.stack import SUFFIXES, read_patch, read_stack
+from amf.pages import read_pages
 
 GALLERY_SIZE = 12
 
@@ -110,8 +110,7 @@ def _thumbnail(patches: Path, image: str, page: int) -> str | None:
     """The patch as a JPEG data URI, looked for by its path below `patches` and by its name there."""
     for path in (patches / image, patches / PurePath(image).name):
         try:
-            stacked = path.suffix.lower() in SUFFIXES
-            picture = Image.fromarray(read_stack(path)[page] if stacked else read_patch(path))
+            picture = Image.fromarray(read_pages(path)[page])
         except (JobError, IndexError):
             continue
         out = io.BytesIO()
