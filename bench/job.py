@@ -183,6 +183,7 @@ def job_operations(spec: bundle.BundleSpec) -> float:
 
 def read_speed() -> float:
     """Bytes/s of reading a file of the page cache, on all cores' worth of one reader."""
+    WORK.mkdir(parents=True, exist_ok=True)
     path = WORK / "read-speed"
     path.write_bytes(bytes(256 << 20))
     started = time.perf_counter()
