@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from amf.bulk import find_items
+from amf.bulk.items import find_items
+from amf.bulk.pages import read_pages
 from amf.bundle import CLASSES, load
-from amf.pages import read_pages
 from amf.predict import Predictor, score, sigmoid
 
 TOLERANCE = 0.01

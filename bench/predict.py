@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from amf import bundle
-from amf.bulk import find_items
+from amf.bulk.items import find_items
 from amf.predict import compute_dtype
 from bench.job import PAGES, ROOT, job_operations, matrix_rate, read_speed
 

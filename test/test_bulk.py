@@ -17,7 +17,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from amf import bulk, bundle
+from amf import bundle
+from amf.bulk import parts
+from amf.bulk import score as scoring
+from amf.bulk.items import Item, find_items
 from amf.cli import main as amf
 from amf.errors import DataError
 from amf.evaluation import predictions
@@ -45,8 +48,8 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bulk, "CHUNK_FILES", 4)
-    monkeypatch.setattr(bulk, "BATCH_PATCHES", 3)
+    monkeypatch.setattr(parts, "CHUNK_FILES", 4)
+    monkeypatch.setattr(scoring, "BATCH_PATCHES", 3)
 
 
 def predict(model: Path, output: Path, *inputs: Path | str, code: int = 0) -> pd.DataFrame:
@@ -58,25 +61,25 @@ def test_find_items_names_images_relative_to_their_folder(folder: Path, tmp_path
     (folder / "notes.txt").write_text("no image")
     (folder / ".hidden.png").write_text("nor this")
 
-    items = bulk.find_items([str(folder)])
+    items = find_items([str(folder)])
 
     assert len(items) == 22
-    assert items[0] == bulk.Item("00.png", folder / "00.png")
+    assert items[0] == Item("00.png", folder / "00.png")
     assert {item.image for item in items} >= {"sub/01.png", "stack.tiff"}
     assert all(item.path.is_file() for item in items)
 
 
 def test_find_items_takes_globs_files_and_tables(folder: Path, tmp_path: Path) -> None:
-    assert len(bulk.find_items([str(folder / "**" / "*.png")])) == 21
-    assert [item.path for item in bulk.find_items([str(folder / "00.png")])] == [folder / "00.png"]
+    assert len(find_items([str(folder / "**" / "*.png")])) == 21
+    assert [item.path for item in find_items([str(folder / "00.png")])] == [folder / "00.png"]
     table = pd.DataFrame(
         {"image": ["00.png", "sub/01.png"], "label": [0, 1], "slide": ["007", None], "x": [1, 2]}
     )
     for name in ("t.csv", "t.parquet"):
         path = tmp_path / name
         table.to_csv(path, index=False) if name == "t.csv" else table.to_parquet(path)
-        items = bulk.find_items([str(path)], root=folder)
-        assert items[0] == bulk.Item("00.png", folder / "00.png", {"label": 0, "slide": "007"})
+        items = find_items([str(path)], root=folder)
+        assert items[0] == Item("00.png", folder / "00.png", {"label": 0, "slide": "007"})
         assert items[1].truth == {"label": 1, "slide": None}
 
 
@@ -90,13 +93,13 @@ def test_find_items_refuses(folder: Path, tmp_path: Path) -> None:
         ([str(tmp_path / "t.csv")], "has the columns file; expected 'image'"),
     ]:
         with pytest.raises(DataError, match=message):
-            bulk.find_items(given)
+            find_items(given)
 
 
 def test_inputs_of_different_columns_are_refused(folder: Path, tmp_path: Path) -> None:
     pd.DataFrame({"image": ["images/00.png"], "label": [0]}).to_csv(tmp_path / "t.csv", index=False)
     with pytest.raises(DataError, match="expected inputs with the same columns"):
-        bulk.find_items([str(tmp_path / "t.csv"), str(folder)])
+        find_items([str(tmp_path / "t.csv"), str(folder)])
 
 
 @pytest.mark.usefixtures("small_chunks")
@@ -107,7 +110,7 @@ def test_table_holds_what_the_predictor_says_of_each_file(
     table = predict(model, tmp_path / "p.csv", folder)
 
     assert table.columns.tolist() == ["image", "page", "class", "confidence", "logit"]
-    names = [item.image for item in bulk.find_items([str(folder)])]
+    names = [item.image for item in find_items([str(folder)])]
     at = names.index("stack.tiff")
     assert table["image"].tolist() == names[:at] + ["stack.tiff"] * 3 + names[at + 1 :]
     assert table.loc[table["image"] == "stack.tiff", "page"].tolist() == [0, 1, 2]
@@ -180,7 +183,7 @@ def test_broken_run_goes_on_to_the_same_table(
     command = ["predict", str(folder), "--model", str(model), "--output", str(tmp_path / "p.csv")]
     with pytest.raises(KeyboardInterrupt):
         amf(command)
-    part = bulk.part_path(tmp_path / "p.csv", 0, 1)
+    part = parts.part_path(tmp_path / "p.csv", 0, 1)
     lines_done = part.read_bytes().count(b"\n")
     assert lines_done > 1
     assert not (tmp_path / "p.csv").exists()
@@ -207,13 +210,13 @@ def test_killed_process_goes_on_to_the_same_table(tmp_path: Path, make_bundle: M
         )
     images = tmp_path / "images"
     images.mkdir()
-    for number in range(16 * bulk.CHUNK_FILES):
+    for number in range(16 * parts.CHUNK_FILES):
         os.link(drawn[number % 8], images / f"{number:05}.png")
     model = make_bundle()
     output = tmp_path / "p.csv"
     command = [sys.executable, "-m", "amf.cli", "predict", str(images), "--model", str(model)]
     process = subprocess.Popen([*command, "--output", str(output)], cwd=ROOT, stderr=subprocess.DEVNULL)
-    part = bulk.part_path(output, 0, 1)
+    part = parts.part_path(output, 0, 1)
     while process.poll() is None and not (part.exists() and part.read_bytes().count(b"\n") >= 2):
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
@@ -230,7 +233,7 @@ def test_killed_process_goes_on_to_the_same_table(tmp_path: Path, make_bundle: M
 
     assert output.read_bytes() == (tmp_path / "whole.csv").read_bytes()
     scored_again = int(again.stdout.split("scored ")[1].split()[0])
-    assert scored_again <= 15 * bulk.CHUNK_FILES
+    assert scored_again <= 15 * parts.CHUNK_FILES
 
 
 @pytest.mark.usefixtures("small_chunks")
@@ -276,20 +279,20 @@ def test_bad_files_are_reported_and_the_rest_is_scored(
 
 
 def test_part_of_another_run_is_refused(folder: Path, tmp_path: Path, make_bundle: Make) -> None:
-    items = bulk.find_items([str(folder)])
+    items = find_items([str(folder)])
     predictor = Predictor(bundle.load(make_bundle()))
-    assert bulk.score(items, predictor, "digest", tmp_path / "p.csv") == 22
-    assert bulk.score(items, predictor, "digest", tmp_path / "p.csv") == 0  # done already
+    assert scoring.score(items, predictor, "digest", tmp_path / "p.csv") == 22
+    assert scoring.score(items, predictor, "digest", tmp_path / "p.csv") == 0  # done already
     for changed, digest in [(items[1:], "digest"), (items, "of another bundle")]:
         with pytest.raises(DataError, match="was begun with other files or another bundle"):
-            bulk.score(changed, predictor, digest, tmp_path / "p.csv")
+            scoring.score(changed, predictor, digest, tmp_path / "p.csv")
 
 
 def test_a_bounded_number_of_chunks_waits_to_be_written(
     folder: Path, make_bundle: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     predictor, taken = Predictor(bundle.load(make_bundle())), 0
-    items = [bulk.Item("00.png", folder / "00.png")] * 100
+    items = [Item("00.png", folder / "00.png")] * 100
 
     class Chunks(list[range]):
         def __iter__(self) -> Iterator[range]:
@@ -297,12 +300,12 @@ def test_a_bounded_number_of_chunks_waits_to_be_written(
             for taken in range(1, 101):
                 yield range(taken - 1, taken)
 
-    with bulk.ThreadPoolExecutor(2) as pool, bulk.tqdm(disable=True) as bar:
-        results = bulk._score_in_order(items, Chunks(), predictor, pool, bar, threading.Event())
+    with scoring.ThreadPoolExecutor(2) as pool, scoring.tqdm(disable=True) as bar:
+        results = scoring._score_in_order(items, Chunks(), predictor, pool, bar, threading.Event())
         for given, (rows, faults) in enumerate(results, start=1):
             assert [index for index, _, _ in rows] == [given - 1]
             assert faults == []
-            assert taken - given <= bulk.MAX_WORKERS
+            assert taken - given <= scoring.MAX_WORKERS
     assert given == 100
 
 
@@ -328,7 +331,7 @@ def test_the_number_of_cores_changes_no_bit(
     monkeypatch.setattr(torch, "set_num_threads", seen.append)
     predict(model, tmp_path / "p.csv", folder)
     assert (tmp_path / "p.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
-    assert set(seen) == {max(1, cores // bulk.MAX_WORKERS), cores}
+    assert set(seen) == {max(1, cores // scoring.MAX_WORKERS), cores}
 
 
 def test_stderr_outlives_stacks_that_are_read_at_once(tmp_path: Path, make_bundle: Make) -> None:
@@ -362,9 +365,9 @@ def test_command_refuses_before_it_works(
 
 
 def test_part_file_is_one_line_a_chunk(folder: Path, tmp_path: Path, make_bundle: Make) -> None:
-    items = bulk.find_items([str(folder)])
-    bulk.score(items, Predictor(bundle.load(make_bundle())), "digest", tmp_path / "p.csv")
-    header, chunk = map(json.loads, bulk.part_path(tmp_path / "p.csv", 0, 1).read_text().splitlines())
+    items = find_items([str(folder)])
+    scoring.score(items, Predictor(bundle.load(make_bundle())), "digest", tmp_path / "p.csv")
+    header, chunk = map(json.loads, parts.part_path(tmp_path / "p.csv", 0, 1).read_text().splitlines())
     assert header["bundle"] == "digest"
     assert len(chunk["rows"]) == 24
     assert chunk["faults"] == []

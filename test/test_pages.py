@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
+from amf.bulk.pages import MAX_PLAIN_PNG_BYTES, read_pages, read_patch
 from amf.errors import JobError
-from amf.pages import MAX_PLAIN_PNG_BYTES, read_pages, read_patch
 
 from .conftest import save_tiff
 

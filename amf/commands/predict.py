@@ -8,7 +8,10 @@ from pathlib import Path
 
 import torch
 
-from amf import bulk, bundle
+from amf import bundle
+from amf.bulk.items import find_items
+from amf.bulk.score import score
+from amf.bulk.table import TABLE_SUFFIXES, errors_path, merge
 from amf.errors import DataError
 from amf.predict import Predictor
 
@@ -36,12 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Score everything; ends with an error once the table is written if any file could not be scored."""
     output: Path = arguments.output
-    if output.suffix not in bulk.TABLE_SUFFIXES:
-        raise DataError(f"{output} is to be the table, expected a name in {', '.join(bulk.TABLE_SUFFIXES)}")
+    if output.suffix not in TABLE_SUFFIXES:
+        raise DataError(f"{output} is to be the table, expected a name in {', '.join(TABLE_SUFFIXES)}")
     if output.exists():
         raise DataError(f"{output} exists already: delete it, or name another output")
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    items = bulk.find_items(arguments.inputs, arguments.root)
+    items = find_items(arguments.inputs, arguments.root)
 
     if torch.cuda.is_available() and arguments.device != "cpu":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
@@ -50,11 +53,11 @@ def run(arguments: argparse.Namespace) -> int:
     digest = hashlib.sha256((arguments.model / bundle.FILE_NAME).read_bytes()).hexdigest()
 
     started = time.perf_counter()
-    scored = bulk.score(items, predictor, digest, output, rank, world)
+    scored = score(items, predictor, digest, output, rank, world)
     seconds = time.perf_counter() - started
     of_rank = f"rank {rank} of {world}: " if world > 1 else ""
     print(f"{of_rank}scored {scored} files in {seconds:.1f} s, {scored / seconds:.0f} a second")
-    outcome = bulk.merge(items, predictor, output, world)
+    outcome = merge(items, predictor, output, world)
     if outcome is None:
         return 0  # another rank writes the table
     print(f"wrote {output} with {outcome.figures} figures")
@@ -62,6 +65,6 @@ def run(arguments: argparse.Namespace) -> int:
         image, reason = outcome.faults[0]
         raise DataError(
             f"{len(outcome.faults)} of {len(items)} files could not be scored and are listed in "
-            f"{bulk.errors_path(output)}; the first is {image}: {reason}"
+            f"{errors_path(output)}; the first is {image}: {reason}"
         )
     return 0

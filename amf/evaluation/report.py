@@ -12,10 +12,10 @@ from pandas import DataFrame
 from PIL import Image
 
 import amf
+from amf.bulk.pages import read_pages
 from amf.errors import DataError, JobError
 from amf.evaluation import charts, metrics, summary
 from amf.evaluation.predictions import Predictions
-from amf.pages import read_pages
 
 GALLERY_SIZE = 12
 
