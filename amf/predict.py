@@ -150,8 +150,13 @@ def compute_dtype(stored: torch.dtype, device: torch.device) -> torch.dtype:
 
 
 def choose_device(name: str) -> torch.device:
-    """Resolve "auto", "cpu" or "cuda"; DeviceError where CUDA is wanted and absent."""
+    """Resolve "auto", "cpu" or "cuda"; DeviceError where CUDA is wanted and absent.
+
+    A CUDA device is named by its number: which one is current is a thread's own affair.
+    """
     available = torch.cuda.is_available()
     if name == "cuda" and not available:
         raise DeviceError("device cuda was asked for, but no CUDA device is available")
-    return torch.device("cuda" if available and name != "cpu" else "cpu")
+    if name == "cpu" or not available:
+        return torch.device("cpu")
+    return torch.device("cuda", torch.cuda.current_device())

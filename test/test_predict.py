@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from amf import bundle
 from amf.classifier import Classifier
-from amf.predict import DeviceError, Predictor, compute_dtype, sigmoid, views
+from amf.predict import DeviceError, Predictor, choose_device, compute_dtype, sigmoid, views
 from amf.preprocess import to_input
 
 MakeBundle = Callable[..., Path]
@@ -106,6 +106,13 @@ def test_a_logit_that_is_not_a_number_is_an_error(make_bundle: MakeBundle, pages
 def test_cuda_that_is_absent_is_one_sentence(make_bundle: MakeBundle) -> None:
     with pytest.raises(DeviceError, match="no CUDA device"):
         Predictor(bundle.load(make_bundle()), "cuda")
+
+
+def test_a_cuda_device_is_named_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)  # as rank 3 of a launcher has it
+    assert choose_device("auto") == choose_device("cuda") == torch.device("cuda:3")
+    assert choose_device("cpu") == torch.device("cpu")
 
 
 def test_precision_policy(monkeypatch: pytest.MonkeyPatch) -> None:
