@@ -47,6 +47,8 @@ class Predictor:
     def __init__(self, bundle: Bundle, device: str = "auto") -> None:
         self.spec = bundle.spec
         self.device = choose_device(device)
+        if self.device.type == "cpu":
+            _keep_freed_memory()
         self._members: list[tuple[MemberSpec, Classifier, torch.dtype]] = []
         for spec, model in zip(bundle.spec.members, bundle.members, strict=True):
             dtype = compute_dtype(DTYPES[spec.dtype], self.device)
@@ -147,6 +149,15 @@ def compute_dtype(stored: torch.dtype, device: torch.device) -> torch.dtype:
     if device.type == "cuda":
         return stored if torch.cuda.get_device_capability(device)[0] >= 8 else torch.float16
     return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
+
+
+def _keep_freed_memory() -> None:
+    """Have glibc's malloc reuse freed blocks of up to 32 MiB, where it would give them back to the system.
+
+    Its measure is the largest block that it has seen freed. Else activations are new memory at every
+    operation, which the system clears page by page: a tenth of the compact network's time.
+    """
+    torch.empty((32 << 20) - (64 << 10), dtype=torch.uint8)
 
 
 def choose_device(name: str) -> torch.device:

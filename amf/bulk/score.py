@@ -72,19 +72,9 @@ def score(
     return count
 
 
-def _keep_freed_memory() -> None:
-    """Have glibc's malloc reuse freed blocks of up to 32 MiB, where it would give them back to the system.
-
-    Its measure is the largest block that it has seen freed. Else activations are new memory at every
-    operation, which the system clears page by page: a tenth of the compact network's time.
-    """
-    torch.empty((32 << 20) - (64 << 10), dtype=torch.uint8)
-
-
 @contextmanager
 def _workers() -> Iterator[ThreadPoolExecutor]:
     """Threads that score a chunk each, on a share of the cores: they wait less than by sharing every step."""
-    _keep_freed_memory()
     cores = torch.get_num_threads()
     count = min(cores, MAX_WORKERS)
     try:
