@@ -334,6 +334,24 @@ def test_the_number_of_cores_changes_no_bit(
     assert set(seen) == {max(1, cores // scoring.MAX_WORKERS), cores}
 
 
+@pytest.mark.parametrize(
+    ("device", "cores", "workers", "threads"),
+    [("cpu", 1, 1, 1), ("cpu", 2, 2, 1), ("cpu", 20, 8, 2), ("cuda", 1, 8, 1), ("cuda", 20, 8, 2)],
+)
+def test_workers_share_the_cores(
+    monkeypatch: pytest.MonkeyPatch, device: str, cores: int, workers: int, threads: int
+) -> None:
+    seen = []
+    monkeypatch.setattr(torch, "get_num_threads", lambda: cores)
+    monkeypatch.setattr(torch, "set_num_threads", seen.append)
+    together = threading.Barrier(workers + 1, timeout=10)  # broken unless so many run at once
+    with scoring._workers(torch.device(device)) as pool:
+        waiting = [pool.submit(together.wait) for _ in range(workers)]
+        together.wait()
+        assert len([future.result() for future in waiting]) == workers
+    assert seen == [threads] * workers + [cores]
+
+
 def test_stderr_outlives_stacks_that_are_read_at_once(tmp_path: Path, make_bundle: Make) -> None:
     generator = np.random.default_rng(0)
     images = tmp_path / "images"

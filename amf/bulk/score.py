@@ -58,7 +58,7 @@ def score(
         total, count = sum(map(len, chunks)), sum(map(len, remaining))
         with (
             part.open("ab") as file,
-            _workers() as pool,
+            _workers(predictor.device) as pool,
             tqdm(total=total, initial=total - count, unit="file", disable=True if rank else None) as bar,
         ):
             try:
@@ -73,12 +73,16 @@ def score(
 
 
 @contextmanager
-def _workers() -> Iterator[ThreadPoolExecutor]:
-    """Threads that score a chunk each, on a share of the cores: they wait less than by sharing every step."""
+def _workers(device: torch.device) -> Iterator[ThreadPoolExecutor]:
+    """Threads that score a chunk each, on a share of the cores: they wait less than by sharing every step.
+
+    Beside a GPU they read files while others' batches are scored, however few cores torch may use.
+    """
     cores = torch.get_num_threads()
-    count = min(cores, MAX_WORKERS)
+    count = MAX_WORKERS if device.type == "cuda" else min(cores, MAX_WORKERS)
+    share = max(1, cores // count)
     try:
-        with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(cores // count,)) as pool:
+        with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(share,)) as pool:
             yield pool
     finally:
         torch.set_num_threads(cores)
