@@ -22,9 +22,9 @@ Pages = NDArray[np.uint8]
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The sizes of the files that were given to the fast decoder."""
     sizes: list[int] = []
-    original = imagecodecs.png_decode
+    original = imagecodecs.spng_decode
     monkeypatch.setattr(
-        imagecodecs, "png_decode", lambda data: sizes.append(len(data)) or original(data), raising=False
+        imagecodecs, "spng_decode", lambda data: sizes.append(len(data)) or original(data), raising=False
     )
     return sizes
 
@@ -74,13 +74,20 @@ def text() -> PngImagePlugin.PngInfo:
         ("RGB", {"compress_level": 0}, True),
         ("RGB", {"optimize": True, "dpi": (102351, 102351)}, True),
         ("RGB", {"pnginfo": text()}, True),
-        ("RGB", {"transparency": (200, 100, 150)}, True),  # seen to have a fourth channel, and left to Pillow
+        ("RGB", {"transparency": (200, 100, 150)}, True),
+        ("RGB", {"icc_profile": b"not a profile"}, True),
         ("RGBA", {}, False),
         ("P", {}, False),
     ],
 )
 def test_every_png_is_read_as_pillow_reads_it(
-    tmp_path: Path, pages: Pages, decoded: list[int], mode: str, options: dict[str, object], fast: bool
+    tmp_path: Path,
+    pages: Pages,
+    decoded: list[int],
+    capfd: pytest.CaptureFixture[str],
+    mode: str,
+    options: dict[str, object],
+    fast: bool,
 ) -> None:
     path = tmp_path / "a.png"
     Image.fromarray(pages[0]).convert(mode).save(path, **options)
@@ -88,6 +95,7 @@ def test_every_png_is_read_as_pillow_reads_it(
         expected = np.asarray(image.convert("RGB"))
     np.testing.assert_array_equal(read_patch(path), expected)
     assert bool(decoded) == fast
+    assert capfd.readouterr().err == ""
 
 
 def test_a_plain_png_that_is_large_is_left_to_pillow(

@@ -43,13 +43,16 @@ def read_patch(path: Path) -> NDArray[np.uint8]:
 
 
 def _read_plain_png(path: Path) -> NDArray[np.uint8] | None:
-    """What nearly all patches are, in two thirds of Pillow's time; None where Pillow is to judge."""
+    """What nearly all patches are, in two thirds of Pillow's time; None where Pillow is to judge.
+
+    libspng rather than libpng: the latter remarks on stderr on every file with an odd colour profile.
+    """
     with path.open("rb") as file:
         data = file.read(MAX_PLAIN_PNG_BYTES)
     if not data.startswith(PLAIN_PNG):
         return None
     try:
-        pixels: NDArray[np.uint8] = imagecodecs.png_decode(data)
-    except imagecodecs.PngError:
+        pixels: NDArray[np.uint8] = imagecodecs.spng_decode(data)  # (128, 128, 3)
+    except imagecodecs.SpngError:
         return None
-    return pixels if pixels.shape == (PATCH_PX, PATCH_PX, 3) else None  # a transparent colour adds a channel
+    return pixels
