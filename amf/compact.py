@@ -52,12 +52,19 @@ class Compact(nn.Module):
 
     The stem halves the resolution at once, with more channels than the 12 values it reads per position, so
     that nothing is lost and the costly full-resolution stage falls away.
+
+    Parameters
+    ----------
+    widths : channels of each stage; blocks : how many blocks each has, by default two.
     """
 
     def __init__(
-        self, widths: Sequence[int] = (32, 64, 128, 256), blocks: Sequence[int] = (2, 2, 2, 2)
+        self, widths: Sequence[int] = (32, 64, 128, 256), blocks: Sequence[int] | None = None
     ) -> None:
         super().__init__()
+        blocks = [2] * len(widths) if blocks is None else blocks
+        if len(blocks) != len(widths):
+            raise ValueError(f"blocks is {blocks}, expected a number for each of {len(widths)} widths")
         self.stem = nn.Conv2d(3, widths[0], 6, 2, padding=2, bias=False)
         stages: list[nn.Module] = []
         channels = widths[0]

@@ -105,6 +105,7 @@ def test_computed_buffers_equal_those_of_an_ordinary_construction(make_bundle: M
         (lambda c: c["members"][0]["head"].update(hidden=16), "hidden.0.bias has shape (8,), expected (16,)"),
         (lambda c: c["members"][0]["head"].update(hidden=0), "which the network has not"),
         (lambda c: c["members"][0]["arguments"].update(blocks=[2, 2]), "lacks backbone"),
+        (lambda c: c["members"][0]["arguments"].update(blocks=[1]), "expected a number for each of 2 widths"),
         (lambda c: c["members"][0]["arguments"].update(depth=2), "cannot be built"),
     ],
 )
