@@ -48,7 +48,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parts, "CHUNK_FILES", 4)
+    monkeypatch.setattr(parts, "CHUNK_PAGES", 4)
     monkeypatch.setattr(scoring, "BATCH_PATCHES", 3)
 
 
@@ -209,7 +209,7 @@ def test_killed_process_goes_on_to_the_same_table(tmp_path: Path, make_bundle: M
         )
     images = tmp_path / "images"
     images.mkdir()
-    for number in range(16 * parts.CHUNK_FILES):
+    for number in range(16 * parts.CHUNK_PAGES):
         os.link(drawn[number % 8], images / f"{number:05}.png")
     model = make_bundle()
     output = tmp_path / "p.csv"
@@ -232,7 +232,7 @@ def test_killed_process_goes_on_to_the_same_table(tmp_path: Path, make_bundle: M
 
     assert output.read_bytes() == (tmp_path / "whole.csv").read_bytes()
     scored_again = int(again.stdout.split("scored ")[1].split()[0])
-    assert scored_again <= 15 * parts.CHUNK_FILES
+    assert scored_again <= 15 * parts.CHUNK_PAGES
 
 
 @pytest.mark.usefixtures("small_chunks")
@@ -283,8 +283,19 @@ def test_part_of_another_run_is_refused(folder: Path, tmp_path: Path, make_bundl
     assert scoring.score(items, predictor, "digest", tmp_path / "p.csv") == 22
     assert scoring.score(items, predictor, "digest", tmp_path / "p.csv") == 0  # done already
     for changed, digest in [(items[1:], "digest"), (items, "of another bundle")]:
-        with pytest.raises(DataError, match="was begun with other files or another bundle"):
+        with pytest.raises(DataError, match="was begun with other files, another bundle"):
             scoring.score(changed, predictor, digest, tmp_path / "p.csv")
+
+
+def test_part_of_other_chunks_is_refused(
+    folder: Path, tmp_path: Path, make_bundle: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    items = find_items([str(folder)])
+    predictor = Predictor(bundle.load(make_bundle()))
+    scoring.score(items, predictor, "digest", tmp_path / "p.csv")
+    monkeypatch.setattr(parts, "CHUNK_PAGES", 8)
+    with pytest.raises(DataError, match="or another version"):
+        scoring.score(items, predictor, "digest", tmp_path / "p.csv")
 
 
 def test_a_bounded_number_of_chunks_waits_to_be_written(
@@ -379,6 +390,18 @@ def test_command_refuses_before_it_works(
         assert amf(["predict", str(folder), "--model", used, "--output", str(tmp_path / output)]) == code
         assert message in capsys.readouterr().err
     assert not (tmp_path / "p.csv").exists()
+
+
+def test_chunks_hold_as_many_pages_whatever_the_files() -> None:
+    def chunks(*names: str) -> list[list[int]]:
+        return [list(chunk) for chunk in parts.chunks_of([Item(name, Path(name)) for name in names])]
+
+    assert chunks() == []
+    assert list(map(len, chunks(*["a.png"] * 200))) == [64, 64, 64, 8]
+    assert list(map(len, chunks(*["a.tif"] * 9))) == [4, 4, 1]
+    mixed = chunks(*["a.png"] * 60, "b.mha", *["c.png"] * 64)
+    assert list(map(len, mixed)) == [61, 64]
+    assert [index for chunk in mixed for index in chunk] == list(range(125))
 
 
 def test_part_file_is_one_line_a_chunk(folder: Path, tmp_path: Path, make_bundle: Make) -> None:

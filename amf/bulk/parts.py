@@ -1,4 +1,4 @@
-"""What is done already: files in chunks of a fixed size, and each rank's part file, one line a chunk.
+"""What is done already: files in chunks of about one size, and each rank's part file, one line a chunk.
 
 Each rank scores every world-th chunk and appends its line once it is whole, so that a killed run goes on
 after the last of them. The batches of a chunk never depend on where a run began or on how many share the
@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from amf.bulk.items import Item
+from amf.bulk.pages import is_stack
 from amf.errors import DataError
 
-CHUNK_FILES = 64
+CHUNK_PAGES = 64
+STACK_PAGES = 16
+"""What a stack counts as, unopened: as many as the platform's largest holds."""
 
 
 def part_path(output: Path, rank: int, world: int) -> Path:
@@ -22,16 +25,23 @@ def part_path(output: Path, rank: int, world: int) -> Path:
     return output.with_name(f"{output.name}.{rank}-of-{world}.partial")
 
 
-def chunks_of(count: int) -> list[range]:
-    """Cut the numbers of `count` items into chunks."""
-    return [range(start, min(start + CHUNK_FILES, count)) for start in range(0, count, CHUNK_FILES)]
+def chunks_of(items: Sequence[Item]) -> list[range]:
+    """Cut the numbers of the items into chunks of CHUNK_PAGES pages, as far as their names tell."""
+    chunks, start, pages = [], 0, 0
+    for index, item in enumerate(items):
+        pages += STACK_PAGES if is_stack(item.path) else 1
+        if pages >= CHUNK_PAGES or index == len(items) - 1:
+            chunks.append(range(start, index + 1))
+            start, pages = index + 1, 0
+    return chunks
 
 
 def header_of(items: Sequence[Item], bundle_digest: str) -> dict[str, str]:
-    """What a part file begins with: of which items and which bundle it is."""
+    """What a part file begins with: of which items, cut how, and of which bundle it is."""
     digest = hashlib.sha256()
     for item in items:
         digest.update(f"{item.image}\0{item.path}\0{sorted(item.truth.items())}\n".encode())
+    digest.update(str(chunks_of(items)).encode())
     return {"bundle": bundle_digest, "items": digest.hexdigest()}
 
 
@@ -50,7 +60,7 @@ def resume(part: Path, header: dict[str, str]) -> int:
         first = file.readline()
         if first.endswith(b"\n") and first != line_of(header):
             raise DataError(
-                f"{part} was begun with other files or another bundle: "
+                f"{part} was begun with other files, another bundle or another version: "
                 "delete it to start over, or name another output"
             )
         lines, end = 1, file.tell()

@@ -51,7 +51,7 @@ def score(
     DeviceError : the network gave a logit that is not a number.
     """
     part = part_path(output, rank, world)
-    chunks = chunks_of(len(items))[rank::world]
+    chunks = chunks_of(items)[rank::world]
     stop = Event()
     try:
         remaining = chunks[resume(part, header_of(items, bundle_digest)) :]

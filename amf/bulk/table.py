@@ -38,7 +38,7 @@ def merge(items: Sequence[Item], predictor: Predictor, output: Path, world: int 
     ------
     DataError : the table cannot be written.
     """
-    chunks = chunks_of(len(items))
+    chunks = chunks_of(items)
     parts = [part_path(output, rank, world) for rank in range(world)]
     faults: list[tuple[str, str]] = []
     try:
