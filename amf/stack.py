@@ -67,7 +67,7 @@ def silence() -> Iterator[None]:
     """Keep Pillow's warnings and libtiff's remarks, which it writes to file descriptor 2 itself, off stderr.
 
     An odd tag that does not matter to the pixels is no reason for what the platform would show to the user.
-    For a process with one thread: several at once would leave stderr closed behind them.
+    Not for several threads at once: they would leave stderr closed behind them.
     """
     stderr = os.dup(2)
     with Path(os.devnull).open("wb") as nowhere:

@@ -36,12 +36,12 @@ def chunks_of(items: Sequence[Item]) -> list[range]:
     return chunks
 
 
-def header_of(items: Sequence[Item], bundle_digest: str) -> dict[str, str]:
+def header_of(items: Sequence[Item], chunks: Sequence[range], bundle_digest: str) -> dict[str, str]:
     """What a part file begins with: of which items, cut how, and of which bundle it is."""
     digest = hashlib.sha256()
     for item in items:
         digest.update(f"{item.image}\0{item.path}\0{sorted(item.truth.items())}\n".encode())
-    digest.update(str(chunks_of(items)).encode())
+    digest.update(str(chunks).encode())
     return {"bundle": bundle_digest, "items": digest.hexdigest()}
 
 

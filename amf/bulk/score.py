@@ -51,11 +51,12 @@ def score(
     DeviceError : the network gave a logit that is not a number.
     """
     part = part_path(output, rank, world)
-    chunks = chunks_of(items)[rank::world]
+    chunks = chunks_of(items)
+    own = chunks[rank::world]
     stop = Event()
     try:
-        remaining = chunks[resume(part, header_of(items, bundle_digest)) :]
-        total, count = sum(map(len, chunks)), sum(map(len, remaining))
+        remaining = own[resume(part, header_of(items, chunks, bundle_digest)) :]
+        total, count = sum(map(len, own)), sum(map(len, remaining))
         with (
             part.open("ab") as file,
             _workers(predictor.device) as pool,
