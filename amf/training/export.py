@@ -6,6 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -98,8 +99,9 @@ def export(
 
 def versions() -> dict[str, str]:
     """What a result was made with: this package, its git revision, and the libraries that shape numbers."""
-    packages = {package: version(package) for package in ("torch", "timm", "peft", "numpy")}
-    return {"amf": __version__, "revision": _revision(), **packages}
+    packages = {package: version(package) for package in ("timm", "peft", "numpy")}
+    # Of torch the build, as +cpu or +cu130: a package's own version may leave it out.
+    return {"amf": __version__, "revision": _revision(), "torch": str(torch.__version__), **packages}
 
 
 def _revision() -> str:
