@@ -5,8 +5,8 @@ import os
 import sys
 from pathlib import Path
 
-from amf import digest
 from amf.errors import AmfError
+from amf.model import digest
 
 PLATFORM_MODEL = Path("/opt/ml/model")
 """Where the platform unpacks a model tarball; a bundle there wins over the built-in one."""
@@ -27,7 +27,7 @@ def main() -> int:
     model = arguments.model or (PLATFORM_MODEL if (PLATFORM_MODEL / "bundle.json").is_file() else built_in)
     digest.begin(model)  # while torch is imported, which takes a second and needs one core
 
-    from amf import job
+    from amf.inference import job
 
     sys.stdout.reconfigure(errors="backslashreplace")  # files may have any name
     try:

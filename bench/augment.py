@@ -13,10 +13,10 @@ import time
 
 import torch
 
-from amf.training.augment import AUGMENTATIONS, augment
-from amf.training.draws import generator_at
-from amf.training.geometry import View
-from amf.training.mixup import MIXUPS, mix
+from amf.augmentation.geometry import View
+from amf.augmentation.mixup import MIXUPS, mix
+from amf.augmentation.randomness import generator_at
+from amf.augmentation.sets import AUGMENTATIONS, augment
 
 VIEWS = [View(80, 64), View(128, 128)]
 

@@ -20,12 +20,12 @@ from pathlib import Path
 
 import torch
 
-from amf import bundle
-from amf.backbones import BACKBONES
-from amf.classifier import Classifier, HeadSpec
-from amf.job import find_stack
-from amf.predict import compute_dtype
-from amf.vision_operators import ensure_torchvision
+from amf.inference.job import find_stack
+from amf.inference.predict import compute_dtype
+from amf.model import bundle
+from amf.model.backbones import BACKBONES
+from amf.model.classifier import Classifier, HeadSpec
+from amf.model.torchvision_shim import ensure_torchvision
 
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / "build" / "bench"
@@ -135,10 +135,11 @@ def breakdown(model: Path) -> dict[str, float]:
 import json, sys, time
 from pathlib import Path
 marks = [("start", time.perf_counter())]
-from amf import digest
+from amf.model import digest
 digest.begin(Path(sys.argv[2]))
 import torch; marks.append(("import torch", time.perf_counter()))
-from amf import bundle, job, predict, stack; marks.append(("import amf", time.perf_counter()))
+from amf.inference import job, predict, stack
+from amf.model import bundle; marks.append(("import amf", time.perf_counter()))
 patches = stack.read_stack(job.find_stack(Path(sys.argv[1])))
 marks.append(("read stack", time.perf_counter()))
 loaded = bundle.load(Path(sys.argv[2])); marks.append(("load and verify weights", time.perf_counter()))

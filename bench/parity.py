@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 
 from amf.bulk.items import find_items
-from amf.bulk.pages import read_pages
-from amf.bundle import CLASSES, load
-from amf.predict import Predictor, score, sigmoid
+from amf.bulk.read import read_pages
+from amf.inference.predict import Predictor, score, sigmoid
+from amf.model.bundle import CLASSES, load
 
 TOLERANCE = 0.01
 

@@ -19,9 +19,9 @@ from pathlib import Path
 
 import torch
 
-from amf import bundle
 from amf.bulk.items import find_items
-from amf.predict import compute_dtype
+from amf.inference.predict import compute_dtype
+from amf.model import bundle
 from bench.job import PAGES, ROOT, job_operations, matrix_rate, read_speed
 
 PREDICT = """

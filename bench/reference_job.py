@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from amf.vision_operators import ensure_torchvision
+from amf.model.torchvision_shim import ensure_torchvision
 
 
 def main() -> None:

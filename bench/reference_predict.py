@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from amf import bundle
-from amf.predict import Predictor
+from amf.inference.predict import Predictor
+from amf.model import bundle
 
 
 class Folder(Dataset[NDArray[np.uint8]]):

@@ -32,11 +32,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from amf.classifier import Classifier
-from amf.training.data import Figures, open_figures
-from amf.training.fit import _Run
+from amf.data.figures import Figures, open_figures
+from amf.model.classifier import Classifier
+from amf.model.torchvision_shim import ensure_torchvision
+from amf.training.loop import _Run
 from amf.training.recipe import Recipe, override, read_recipe
-from amf.vision_operators import ensure_torchvision
 
 ROOT = Path(__file__).resolve().parent.parent
 CUDA = torch.cuda.is_available()

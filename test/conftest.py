@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from amf import bundle
-from amf.backbones import BACKBONES
-from amf.classifier import Classifier, HeadSpec
-from amf.job import SOCKET
-from amf.preprocess import ImageSpec
+from amf.inference.job import SOCKET
+from amf.model import bundle
+from amf.model.backbones import BACKBONES
+from amf.model.classifier import Classifier, HeadSpec
+from amf.model.preprocess import ImageSpec
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -6,9 +6,9 @@ import numpy as np
 from pandas import DataFrame
 from PIL import Image
 
-from amf.training.packed import pack
-from amf.training.sources.base import Figure, table_of
-from amf.training.table import write_table
+from amf.data.packed import pack
+from amf.data.sources.base import Figure, table_of
+from amf.data.table import write_table
 
 
 def drawn_table(figures: int = 60, slides: int = 12, domains: int = 3, seed: int = 0) -> DataFrame:

@@ -13,9 +13,9 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(
-    include=["amf.stack", "PIL.TiffImagePlugin", "PIL.TiffTags", "PIL.ImageFile"]
+    include=["amf.inference.stack", "PIL.TiffImagePlugin", "PIL.TiffTags", "PIL.ImageFile"]
 ):
-    from amf import stack
+    from amf.inference import stack
 
 from amf.errors import JobError
 

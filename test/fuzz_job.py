@@ -24,10 +24,11 @@ import numpy as np
 import torch
 from numpy.random import Generator
 
-from amf import bundle, job
-from amf.backbones import BACKBONES
-from amf.classifier import Classifier, HeadSpec
 from amf.errors import JobError
+from amf.inference import job
+from amf.model import bundle
+from amf.model.backbones import BACKBONES
+from amf.model.classifier import Classifier, HeadSpec
 
 from .conftest import save_tiff, write_job
 from .made import SHORT, Page, Tag, mha, tiff

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from amf import backbones
+from amf.model import backbones
 from amf.training.recipe import Recipe, parse_recipe
 
 # layer scale 1: with the published 1e-5 the blocks, and the adapters in them, would hardly act

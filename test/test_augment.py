@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from amf.augmentation.geometry import View
+from amf.augmentation.randomness import generator_at
+from amf.augmentation.sets import AUGMENTATIONS, AugmentationSet, augment, augmentation_named, register
 from amf.errors import RecipeError
-from amf.training.augment import AUGMENTATIONS, AugmentationSet, augment, augmentation_named, register
-from amf.training.draws import generator_at
-from amf.training.geometry import View
 
 PAPER = [
     "none",

@@ -6,9 +6,9 @@ import sys
 import pytest
 import torch
 
-from amf import backbones
-from amf.backbones import BACKBONES
-from amf.classifier import Classifier, HeadSpec
+from amf.model import backbones
+from amf.model.backbones import BACKBONES
+from amf.model.classifier import Classifier, HeadSpec
 
 SMALL_VIT = {"img_size": 28, "depth": 2, "embed_dim": 32, "num_heads": 2}
 
@@ -76,8 +76,8 @@ def test_a_linear_head_embeds_by_the_backbone() -> None:
 def test_the_compact_path_imports_nothing_heavy() -> None:
     script = (
         "import sys; sys.argv=['x','--help']\n"
-        "import amf.job, amf.backbones\n"
-        "amf.backbones.build('compact', {})\n"
+        "import amf.inference.job, amf.model.backbones\n"
+        "amf.model.backbones.build('compact', {})\n"
         "heavy = {'timm','torchvision','peft','pandas','sklearn','matplotlib','SimpleITK','accelerate',"
         "'transformers','amf.training','amf.evaluation','scipy','huggingface_hub'}\n"
         "print(sorted(heavy & set(sys.modules)))"

@@ -18,9 +18,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from amf import job, stack
 from amf.errors import JobError
-from amf.job import OUTPUT_NAME, SOCKET
+from amf.inference import job, stack
+from amf.inference.job import OUTPUT_NAME, SOCKET
 
 from .conftest import ROOT, save_tiff, write_job
 from .made import ASCII, DOUBLE, FLOAT, LONG, RATIONAL, SHORT, UNHEARD_OF, Page, Tag, mha, rgb_page, tiff
@@ -406,7 +406,7 @@ def test_a_bad_stack_is_one_sentence_and_no_output(
 PERMISSIONS = """
 import sys
 from pathlib import Path
-from amf import job
+from amf.inference import job
 from amf.errors import AmfError
 root = Path(sys.argv[1])
 for path in (root / "input/inputs.json", root / "input/images", *root.glob("input/images/*/*")):

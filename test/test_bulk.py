@@ -17,14 +17,14 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from amf import bundle
 from amf.bulk import parts
 from amf.bulk import score as scoring
 from amf.bulk.items import Item, find_items
 from amf.cli import main as amf
 from amf.errors import DataError
 from amf.evaluation import predictions
-from amf.predict import Predictor
+from amf.inference.predict import Predictor
+from amf.model import bundle
 
 from .conftest import ROOT, save_tiff
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from amf import bundle
-from amf.digest import file_digest
 from amf.errors import BundleError
+from amf.model import bundle
+from amf.model.digest import file_digest
 
 MakeBundle = Callable[..., Path]
 VIT = {

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from amf.training.calibrate import balanced_accuracy_at, best_cut, fit_temperature, fit_threshold
+from amf.experiments.threshold import balanced_accuracy_at, best_cut, fit_temperature, fit_threshold
 
 
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 4.0])

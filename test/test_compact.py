@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from amf.compact import Compact
+from amf.model.compact import Compact
 
 
 def settled(size: int = 64) -> Compact:

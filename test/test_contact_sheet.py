@@ -8,11 +8,11 @@ import torch
 from PIL import Image
 
 from amf import cli
+from amf.augmentation.contact_sheet import CAPTION_PX, GAP_PX, draw_contact_sheet, read_patches
+from amf.augmentation.geometry import View
+from amf.augmentation.mixup import MIXUPS
+from amf.augmentation.sets import AUGMENTATIONS
 from amf.errors import DataError
-from amf.training.augment import AUGMENTATIONS
-from amf.training.contact_sheet import CAPTION_PX, GAP_PX, draw_contact_sheet, read_patches
-from amf.training.geometry import View
-from amf.training.mixup import MIXUPS
 
 
 @pytest.fixture

@@ -17,10 +17,10 @@ USE_THEM = """
 import json
 from pathlib import Path
 import torch
-from amf import backbones
-from amf.training.augment import augment, augmentation_named
-from amf.training.data_recipe import load_data_recipe
-from amf.training.draws import generator_at
+from amf.model import backbones
+from amf.augmentation.sets import augment, augmentation_named
+from amf.data.recipe import load_data_recipe
+from amf.augmentation.randomness import generator_at
 from amf.training.recipe import Model
 
 with torch.device("meta"):

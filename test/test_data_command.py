@@ -6,10 +6,10 @@ import pytest
 from PIL import Image
 
 from amf.cli import main
-from amf.training.packed import load
-from amf.training.sources.base import Figure, table_of
-from amf.training.summary import count_table, draw_contact_sheet
-from amf.training.table import read_table
+from amf.data.overview import count_table, draw_contact_sheet
+from amf.data.packed import load
+from amf.data.sources.base import Figure, table_of
+from amf.data.table import read_table
 
 from .drawn import draw_patches, drawn_table
 

@@ -3,8 +3,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from amf.data.recipe import load_data_recipe
 from amf.errors import RecipeError
-from amf.training.data_recipe import load_data_recipe
 
 RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("data-*.yaml"))
 

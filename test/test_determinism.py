@@ -9,10 +9,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from amf import bundle, job
-from amf.job import OUTPUT_NAME
-from amf.predict import Predictor
-from amf.stack import read_stack
+from amf.inference import job
+from amf.inference.job import OUTPUT_NAME
+from amf.inference.predict import Predictor
+from amf.inference.stack import read_stack
+from amf.model import bundle
 
 from .conftest import ROOT, save_tiff, write_job
 
@@ -23,7 +24,7 @@ INPUT = ROOT / "test" / "input" / "tiff"
 @pytest.fixture
 def predictor(monkeypatch: pytest.MonkeyPatch) -> Predictor:
     """The shipped weights in float32: half types may round another way in another batch size's kernel."""
-    monkeypatch.setattr("amf.predict.compute_dtype", lambda *_: torch.float32)
+    monkeypatch.setattr("amf.inference.predict.compute_dtype", lambda *_: torch.float32)
     return Predictor(bundle.load(ROOT / "model"), "cpu")
 
 

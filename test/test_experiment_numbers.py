@@ -9,11 +9,11 @@ import pytest
 from scipy.special import expit
 
 from amf.errors import DataError, RecipeError
-from amf.training.calibrate import fit_threshold
-from amf.training.experiments.ablation import differences
-from amf.training.experiments.calibration import calibrate, threshold_costs
-from amf.training.experiments.lodo import compare, summarise
-from amf.training.experiments.scores import markdown, scores
+from amf.experiments.ablation import differences
+from amf.experiments.calibration import calibrate, threshold_costs
+from amf.experiments.lodo import compare, summarise
+from amf.experiments.scores import markdown, scores
+from amf.experiments.threshold import fit_threshold
 from amf.training.recipe import read_grid, read_recipe, read_variants
 
 

@@ -12,15 +12,15 @@ import yaml
 from accelerate.state import AcceleratorState, PartialState
 from numpy.typing import NDArray
 
-from amf import job
-from amf.bundle import load, read_spec
 from amf.cli import main
-from amf.training.data import PATCHES, TABLE, open_figures
-from amf.training.experiments import ablation, lodo, paper
-from amf.training.experiments.folds import best_epoch
-from amf.training.packed import pack
+from amf.data.figures import PATCHES, TABLE, open_figures
+from amf.data.packed import pack
+from amf.data.table import write_table
+from amf.experiments import ablation, lodo, paper
+from amf.experiments.folds import best_epoch
+from amf.inference import job
+from amf.model.bundle import load, read_spec
 from amf.training.recipe import override, read_recipe
-from amf.training.table import write_table
 
 from .drawn import draw_patches, drawn_table
 

@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 import torch
 
-from amf import bundle
-from amf.bundle import CLASSES
+from amf.data.figures import Figures, open_figures
+from amf.data.packed import pack
+from amf.data.sources import SOURCES
+from amf.data.table import write_table
 from amf.errors import DataError
-from amf.job import OUTPUT_NAME
-from amf.predict import Predictor, score
-from amf.training.data import Figures, open_figures
-from amf.training.export import CARD, export, trained_classifier
-from amf.training.fit import ADAPTER, BEST, fit
-from amf.training.packed import pack
+from amf.experiments.export import CARD, export, trained_classifier
+from amf.inference.job import OUTPUT_NAME
+from amf.inference.predict import Predictor, score
+from amf.model import bundle
+from amf.model.bundle import CLASSES
+from amf.training.loop import ADAPTER, BEST, fit
 from amf.training.recipe import Recipe, override
-from amf.training.sources import SOURCES
-from amf.training.table import write_table
 
 from .conftest import save_tiff, write_job
 from .drawn import pack_figures

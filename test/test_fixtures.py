@@ -8,7 +8,7 @@ import pytest
 import SimpleITK
 from PIL import Image
 
-from amf.job import OUTPUT_NAME, run
+from amf.inference.job import OUTPUT_NAME, run
 
 from . import draw_fixtures
 from .check_output import differences, faults_of_format

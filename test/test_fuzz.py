@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from amf import job
 from amf.errors import JobError
-from amf.job import SOCKET
+from amf.inference import job
+from amf.inference.job import SOCKET
 
 from .conftest import ROOT, write_job
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from amf.training.draws import generator_at
-from amf.training.geometry import View, Warp, centre_crop, random_symmetry, warped_crop
+from amf.augmentation.geometry import View, Warp, centre_crop, random_symmetry, warped_crop
+from amf.augmentation.randomness import generator_at
 
 WHOLE = View(128, 128)
 

@@ -51,8 +51,8 @@ def test_inspect_refuses_a_damaged_bundle(
 def test_nested_provenance_is_printed_a_line_a_value(
     make_bundle: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from amf import bundle
     from amf.commands.inspect import describe
+    from amf.model import bundle
 
     folder = make_bundle()
     spec = bundle.read_spec(folder)

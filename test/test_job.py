@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from amf import job
 from amf.errors import BundleError, JobError
-from amf.job import OUTPUT_NAME, Prediction
+from amf.inference import job
+from amf.inference.job import OUTPUT_NAME, Prediction
 
 from .conftest import ROOT, write_job
 

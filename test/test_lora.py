@@ -1,6 +1,6 @@
 """Adapted = base at the start, ≠ base once learnt, = merged, = what PEFT itself reads back.
 
-PEFT is imported inside the tests: amf.training.lora makes it importable (see amf.vision_operators).
+PEFT is imported inside the tests: amf.training.lora makes it importable (see amf.model.torchvision_shim).
 """
 
 import json
@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from amf import backbones
 from amf.errors import RecipeError
+from amf.model import backbones
 from amf.training.lora import adapt, merge, save_adapter
 from amf.training.recipe import Lora
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from amf.augmentation.mixup import MIXUPS, MixUp, mix, mixup_named
+from amf.augmentation.randomness import generator_at
 from amf.errors import RecipeError
-from amf.training.draws import generator_at
-from amf.training.mixup import MIXUPS, MixUp, mix, mixup_named
 
 
 def batch(size: int = 12, domains: int = 3) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

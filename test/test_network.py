@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from amf.classifier import Classifier
 from amf.errors import RecipeError
+from amf.model.classifier import Classifier
+from amf.model.torchvision_shim import ensure_torchvision
 from amf.training.lora import adapt
 from amf.training.network import (
     Trainee,
@@ -17,7 +18,6 @@ from amf.training.network import (
     trainable_state,
 )
 from amf.training.recipe import override, read_recipe
-from amf.vision_operators import ensure_torchvision
 
 from .conftest import ROOT
 from .small import FAMILIES, adapted_recipe, compact_recipe, publish

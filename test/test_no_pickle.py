@@ -15,10 +15,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from amf import bundle
 from amf.errors import BundleError
-from amf.job import OUTPUT_NAME
-from amf.preprocess import ImageSpec
+from amf.inference.job import OUTPUT_NAME
+from amf.model import bundle
+from amf.model.preprocess import ImageSpec
 
 from .conftest import ROOT
 from .test_bundle import change, refused

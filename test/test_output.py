@@ -20,10 +20,11 @@ import pytest
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
-from amf import bundle, job
 from amf.errors import JobError
-from amf.job import OUTPUT_NAME, Prediction
-from amf.predict import DeviceError
+from amf.inference import job
+from amf.inference.job import OUTPUT_NAME, Prediction
+from amf.inference.predict import DeviceError
+from amf.model import bundle
 
 from .conftest import ROOT
 from .test_bundle import change

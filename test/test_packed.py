@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from amf.data import packed
+from amf.data.packed import UNUSABLE_IMAGE, check_images, load, pack
+from amf.data.patches import window_name
+from amf.data.recipe import load_data_recipe
+from amf.data.table import SAME_PIXELS, table_hash
 from amf.errors import DataError
-from amf.training import packed
-from amf.training.data_recipe import load_data_recipe
-from amf.training.packed import UNUSABLE_IMAGE, check_images, load, pack
-from amf.training.patches import window_name
-from amf.training.table import SAME_PIXELS, table_hash
 
 from .drawn import draw_patches, drawn_table
 

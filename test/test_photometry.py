@@ -5,8 +5,8 @@ import colorsys
 import numpy as np
 import torch
 
-from amf.training.draws import generator_at, normal
-from amf.training.photometry import add_noise, blur, cut_out, jitter_color
+from amf.augmentation.photometry import add_noise, blur, cut_out, jitter_color
+from amf.augmentation.randomness import generator_at, normal
 
 
 def noise(batch: int = 8, side: int = 32) -> torch.Tensor:

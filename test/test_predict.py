@@ -9,10 +9,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from amf import bundle
-from amf.classifier import Classifier
-from amf.predict import DeviceError, Predictor, choose_device, compute_dtype, sigmoid, views
-from amf.preprocess import to_input
+from amf.inference.predict import DeviceError, Predictor, choose_device, compute_dtype, sigmoid, views
+from amf.model import bundle
+from amf.model.classifier import Classifier
+from amf.model.preprocess import to_input
 
 MakeBundle = Callable[..., Path]
 Pages = NDArray[np.uint8]
@@ -79,10 +79,10 @@ def test_batch_split_and_page_order_do_not_matter(make_bundle: MakeBundle, pages
 def test_short_memory_splits_the_batch_and_changes_nothing(
     make_bundle: MakeBundle, pages: Pages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import amf.predict
+    import amf.inference.predict
 
     predictor = Predictor(bundle.load(make_bundle()), "cpu")
-    whole, sizes, score = predictor.logits(pages), [], amf.predict.score
+    whole, sizes, score = predictor.logits(pages), [], amf.inference.predict.score
 
     def short_of_memory(model: Classifier, batch: torch.Tensor, *rest: object) -> torch.Tensor:
         sizes.append(len(batch))
@@ -90,7 +90,7 @@ def test_short_memory_splits_the_batch_and_changes_nothing(
             raise torch.OutOfMemoryError
         return score(model, batch, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(amf.predict, "score", short_of_memory)
+    monkeypatch.setattr(amf.inference.predict, "score", short_of_memory)
     np.testing.assert_allclose(predictor.logits(pages), whole, atol=1e-6)
     assert sizes == [5, 3, 2, 2, 1]
 

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from amf.preprocess import ImageSpec, to_input
+from amf.model.preprocess import ImageSpec, to_input
 
 PLAIN = ImageSpec(128, 128, "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 

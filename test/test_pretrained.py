@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from amf import backbones
-from amf.classifier import Classifier, HeadSpec
 from amf.errors import RecipeError
+from amf.model import backbones
+from amf.model.classifier import Classifier, HeadSpec
 from amf.training.pretrained import load_pretrained
 
 from .small import FAMILIES, VIT, publish

@@ -12,7 +12,7 @@ from amf.training.recipe import BASELINE, override, parse_recipe, read_recipe, r
 from .conftest import ROOT
 from .small import compact_recipe
 
-# those with a `sources` list name data sets; amf.training.data_recipe reads them
+# those with a `sources` list name data sets; amf.data.recipe reads them
 TRAINING = [
     path
     for path in sorted((ROOT / "recipes").glob("*.yaml"))

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from amf.data.patches import PATCH_PX, read_patches
+from amf.data.sources import SOURCES, Source, register
+from amf.data.sources.base import LISTED_TWICE, UNLABELLED, UNUSABLE_ROW
+from amf.data.sources.midogpp import OTHER_SLIDE
+from amf.data.table import combine, vote_conflicts
 from amf.errors import DataError
-from amf.training.patches import PATCH_PX, read_patches
-from amf.training.sources import SOURCES, Source, register
-from amf.training.sources.base import LISTED_TWICE, UNLABELLED, UNUSABLE_ROW
-from amf.training.sources.midogpp import OTHER_SLIDE
-from amf.training.table import combine, vote_conflicts
 
 MIDOG25_HEADER = (
     "image_id,filename,coordinateX,coordinateY,Tumor,Scanner,Origin,Species,"

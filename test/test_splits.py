@@ -8,9 +8,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pandas import DataFrame
 
-from amf.errors import DataError
-from amf.training.sources import SOURCES
-from amf.training.splits import (
+from amf.data.sources import SOURCES
+from amf.data.splits import (
     Split,
     group_kfold,
     leave_one_domain_out,
@@ -19,7 +18,8 @@ from amf.training.splits import (
     published_amibr_split,
     save_splits,
 )
-from amf.training.table import combine
+from amf.data.table import combine
+from amf.errors import DataError
 
 from .drawn import drawn_table
 

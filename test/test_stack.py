@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from amf.errors import JobError
-from amf.stack import read_stack
+from amf.inference.stack import read_stack
 
 from .conftest import save_tiff
 
@@ -182,7 +182,7 @@ def test_mha_that_points_to_another_file_is_refused(tmp_path: Path, pages: Pages
 
 
 def test_too_many_pages_are_refused(tmp_path: Path, pages: Pages, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("amf.stack.MAX_PAGES", 3)
+    monkeypatch.setattr("amf.inference.stack.MAX_PAGES", 3)
     save_tiff(tmp_path / "stack.tif", pages)
     assert "more than 3 pages" in rejected(tmp_path / "stack.tif")
 

@@ -4,9 +4,8 @@ import pandas as pd
 import pytest
 from pandas import DataFrame
 
-from amf.errors import DataError
-from amf.training.sources.base import Figure, table_of
-from amf.training.table import (
+from amf.data.sources.base import Figure, table_of
+from amf.data.table import (
     COLUMNS,
     SAME_FIGURE,
     SAME_PIXELS,
@@ -18,6 +17,7 @@ from amf.training.table import (
     write_removed,
     write_table,
 )
+from amf.errors import DataError
 
 from .drawn import drawn_table
 

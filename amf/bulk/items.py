@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from amf.errors import DataError
-from amf.stack import SUFFIXES
+from amf.inference.stack import SUFFIXES
 
 PATCH_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 TRUTH_COLUMNS = ("label", "slide", "domain")

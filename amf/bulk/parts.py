@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from amf.bulk.items import Item
-from amf.bulk.pages import is_stack
+from amf.bulk.read import is_stack
 from amf.errors import DataError
 
 CHUNK_PAGES = 64

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from amf.bulk.items import Item
-from amf.bulk.pages import read_pages
 from amf.bulk.parts import chunks_of, header_of, line_of, part_path, resume
+from amf.bulk.read import read_pages
 from amf.errors import DataError, JobError
-from amf.predict import Predictor
+from amf.inference.predict import Predictor
 
 BATCH_PATCHES = 64
 MAX_WORKERS = 8

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from accelerate import PartialState
 
-from amf.training.data import open_figures
-from amf.training.experiments.ablation import CELLS, FOLDS, TABLE, collect_ablation, run_ablation
+from amf.data.figures import open_figures
+from amf.experiments.ablation import CELLS, FOLDS, TABLE, collect_ablation, run_ablation
 from amf.training.recipe import read_recipe
 
 

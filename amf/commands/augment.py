@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
+from amf.augmentation.contact_sheet import draw_contact_sheet, read_patches
+from amf.augmentation.geometry import View
 from amf.errors import DataError
-from amf.training.contact_sheet import draw_contact_sheet, read_patches
-from amf.training.geometry import View
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

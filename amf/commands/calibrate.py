@@ -3,7 +3,7 @@
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from amf.training.experiments.calibration import CALIBRATION, calibrate, calibrate_bundle
+from amf.experiments.calibration import CALIBRATION, calibrate, calibrate_bundle
 
 
 def add_arguments(parser: ArgumentParser) -> None:

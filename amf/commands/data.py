@@ -6,10 +6,10 @@ from pathlib import Path
 import pandas as pd
 from pandas import DataFrame
 
-from amf.training.data_recipe import load_data_recipe
-from amf.training.packed import pack
-from amf.training.summary import count_removed, count_table, describe, draw_contact_sheet, draw_prevalence
-from amf.training.table import write_removed, write_table
+from amf.data.overview import count_removed, count_table, describe, draw_contact_sheet, draw_prevalence
+from amf.data.packed import pack
+from amf.data.recipe import load_data_recipe
+from amf.data.table import write_removed, write_table
 
 
 def add_arguments(parser: ArgumentParser) -> None:

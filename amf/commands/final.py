@@ -5,9 +5,9 @@ from pathlib import Path
 
 from accelerate import PartialState
 
-from amf.training.data import open_figures
-from amf.training.experiments.calibration import calibrate
-from amf.training.experiments.final import bundle_final, horizon, run_final
+from amf.data.figures import open_figures
+from amf.experiments.calibration import calibrate
+from amf.experiments.final import bundle_final, horizon, run_final
 from amf.training.recipe import read_recipe
 
 

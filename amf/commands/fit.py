@@ -3,11 +3,11 @@
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from amf.data.figures import open_figures
+from amf.data.splits import load_splits, monitor_split
 from amf.errors import DataError
-from amf.training.data import open_figures
-from amf.training.fit import fit
+from amf.training.loop import fit
 from amf.training.recipe import read_recipe
-from amf.training.splits import load_splits, monitor_split
 
 
 def add_arguments(parser: ArgumentParser) -> None:

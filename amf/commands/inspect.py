@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from amf import bundle
-from amf.bundle import Bundle, MemberSpec
-from amf.classifier import Classifier
+from amf.model import bundle
+from amf.model.bundle import Bundle, MemberSpec
+from amf.model.classifier import Classifier
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -5,10 +5,11 @@ from pathlib import Path
 
 from accelerate import PartialState
 
+from amf.data.figures import open_figures
+from amf.data.splits import leave_one_domain_out
 from amf.errors import DataError
-from amf.training.data import open_figures
-from amf.training.experiments.folds import slug
-from amf.training.experiments.lodo import (
+from amf.experiments.folds import slug
+from amf.experiments.lodo import (
     DEFINITIONS,
     collect_lodo,
     compare,
@@ -17,10 +18,9 @@ from amf.training.experiments.lodo import (
     report,
     run_lodo,
 )
-from amf.training.experiments.scores import markdown
-from amf.training.files import written_whole
+from amf.experiments.scores import markdown
+from amf.files import written_whole
 from amf.training.recipe import override, read_grid
-from amf.training.splits import leave_one_domain_out
 
 
 def add_arguments(parser: ArgumentParser) -> None:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import torch
 
-from amf import bundle
 from amf.bulk.items import find_items
+from amf.bulk.merge import TABLE_SUFFIXES, errors_path, merge
 from amf.bulk.score import score
-from amf.bulk.table import TABLE_SUFFIXES, errors_path, merge
 from amf.errors import DataError
-from amf.predict import Predictor
+from amf.inference.predict import Predictor
+from amf.model import bundle
 
 BUILT_IN_MODEL = Path(__file__).resolve().parents[2] / "model"
 

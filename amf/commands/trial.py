@@ -5,9 +5,9 @@ from pathlib import Path
 
 from accelerate import PartialState
 
+from amf.data.figures import open_figures
 from amf.errors import RecipeError
-from amf.training.data import open_figures
-from amf.training.experiments.trial import FOLDS, TABLE, collect_trial, run_trial
+from amf.experiments.trial import FOLDS, TABLE, collect_trial, run_trial
 from amf.training.recipe import read_variants
 
 

@@ -12,7 +12,7 @@ from pandas import DataFrame
 from PIL import Image
 
 import amf
-from amf.bulk.pages import read_pages
+from amf.bulk.read import read_pages
 from amf.errors import DataError, JobError
 from amf.evaluation import charts, metrics, summary
 from amf.evaluation.predictions import Predictions

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from amf.errors import RecipeError
+from amf.model.torchvision_shim import ensure_torchvision
 from amf.training.recipe import Lora
-from amf.vision_operators import ensure_torchvision
 
 ensure_torchvision()  # PEFT imports transformers, and that torchvision
 

@@ -177,7 +177,7 @@ def domain_loss(
     ----------
     domain_logits: (B, |D|) of `DomainHead`.
     domains: (B,) int64 domain numbers.
-    partner_domains, lambdas: (B,) int64 and float of a mixed batch (see amf.training.mixup); both or neither.
+    partner_domains, lambdas: (B,) int64 and float of a mixed batch (see `mixup`); both or neither.
     """
     own = F.cross_entropy(domain_logits.float(), domains, reduction="none")  # (B,)
     if partner_domains is None or lambdas is None:

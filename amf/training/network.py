@@ -7,14 +7,14 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from amf.bundle import fill_computed_buffers
-from amf.classifier import Classifier
 from amf.errors import RecipeError
+from amf.model.bundle import fill_computed_buffers
+from amf.model.classifier import Classifier
+from amf.model.torchvision_shim import ensure_torchvision
 from amf.training.losses import DomainHead
 from amf.training.pretrained import load_pretrained
 from amf.training.recipe import Model
-from amf.training.symmetry import tie
-from amf.vision_operators import ensure_torchvision
+from amf.training.tied_weights import tie
 
 
 class Trainee(nn.Module):

@@ -6,8 +6,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from amf.backbones import BACKBONES
 from amf.errors import RecipeError
+from amf.model.backbones import BACKBONES
 
 CLASSIFIER_PREFIXES = ("head.", "classifier.", "fc.")
 """Parameters of a published model's own classifier, which a backbone has not."""

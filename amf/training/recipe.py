@@ -7,12 +7,12 @@ from typing import Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from amf.backbones import BACKBONES
-from amf.classifier import HeadSpec
+from amf.augmentation.mixup import MIXUPS
+from amf.augmentation.sets import AUGMENTATIONS
 from amf.errors import RecipeError
-from amf.preprocess import ImageSpec
-from amf.training.augment import AUGMENTATIONS
-from amf.training.mixup import MIXUPS
+from amf.model.backbones import BACKBONES
+from amf.model.classifier import HeadSpec
+from amf.model.preprocess import ImageSpec
 
 BASELINE = "baseline"
 """What the recipe itself is called among its variants."""

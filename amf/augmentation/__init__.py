@@ -1,0 +1,1 @@
+"""What training does to patches: named sets of augmentations, and MixUp."""

@@ -1,0 +1,98 @@
+"""Every augmentation on the same patches in one picture, for a person to judge what is still a figure."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from amf.augmentation.geometry import View
+from amf.augmentation.mixup import MIXUPS, mix
+from amf.augmentation.randomness import generator_at
+from amf.augmentation.sets import AUGMENTATIONS, augment
+from amf.errors import DataError
+
+GAP_PX = 4
+CAPTION_PX = 18
+
+
+def read_patches(folder: Path, count: int) -> Tensor:
+    """`count` PNG patches spread evenly over the folder and those below it, in the order of their paths.
+
+    Returns
+    -------
+    (count, 3, S, S) uint8; fewer patches where the folder holds fewer.
+
+    Raises
+    ------
+    DataError: there is no PNG file, or one is not square or not as large as the first.
+    """
+    paths = sorted(folder.rglob("*.png"))
+    if not paths:
+        raise DataError(f"{folder} holds no PNG file, expected patches to draw")
+    chosen = [paths[i * len(paths) // count] for i in range(count)] if count < len(paths) else paths
+    patches = [_read_patch(path) for path in chosen]
+    side = patches[0].shape[0]
+    for path, patch in zip(chosen, patches, strict=True):
+        if patch.shape != (side, side, 3):
+            raise DataError(
+                f"{path} is {patch.shape[1]} x {patch.shape[0]} px, "
+                f"expected {side} x {side} as {chosen[0].name}"
+            )
+    return torch.from_numpy(np.stack(patches)).permute(0, 3, 1, 2)  # (count, S, S, 3) -> (count, 3, S, S)
+
+
+def _read_patch(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read as an image: {error}") from error
+
+
+def draw_contact_sheet(patches: Tensor, view: View, seed: int = 0) -> Image.Image:
+    """One captioned row for each augmentation and each MixUp variant, one column for each patch.
+
+    Parameters
+    ----------
+    patches: (N, 3, S, S) uint8.
+    view: what is shown of each.
+    seed: each row has its own generator made from it, so a row does not change when another set is added.
+
+    Returns
+    -------
+    RGB image of N columns, each `view.size_px` wide.
+    """
+    rows = list(_rows(patches, view, seed))
+    cell = view.size_px + GAP_PX
+    sheet = Image.new(
+        "RGB", (len(patches) * cell + GAP_PX, len(rows) * (cell + CAPTION_PX) + GAP_PX), "white"
+    )
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(size=12)
+    for row, (caption, images) in enumerate(rows):
+        top = row * (cell + CAPTION_PX) + GAP_PX
+        draw.text((GAP_PX, top), caption, fill="black", font=font)
+        for column, image in enumerate(_to_uint8(images)):
+            sheet.paste(Image.fromarray(image), (GAP_PX + column * cell, top + CAPTION_PX))
+    return sheet
+
+
+def _rows(patches: Tensor, view: View, seed: int) -> Iterator[tuple[str, Tensor]]:
+    """Caption and (N, 3, size, size) float images of each row."""
+    for name, augmentation in AUGMENTATIONS.items():
+        generator = generator_at(seed, *name.encode())
+        yield f"{name}: {augmentation.summary}", augment(augmentation, patches, generator, view)
+    plain = augment(AUGMENTATIONS["none"], patches, generator_at(seed), view)
+    domains = torch.arange(len(patches)) % 2  # stand-ins: neighbours stem from different domains
+    for name, mixup in MIXUPS.items():
+        mixed = mix(plain, torch.zeros(len(patches)), mixup, generator_at(seed, *name.encode()), domains)
+        shares = " ".join(f"{value:.2f}" for value in mixed.lambdas.tolist())
+        yield f"MixUp {name}: Beta({mixup.alpha}, {mixup.alpha}), own shares {shares}", mixed.images
+
+
+def _to_uint8(images: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    """(N, 3, H, W) float in [0, 1] -> (N, H, W, 3) uint8."""
+    return (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()

@@ -1,0 +1,147 @@
+"""Where the pixels of a training patch come from: symmetries, and every other movement in one resampling.
+
+A patch can be wider than what a backbone looks at, so a turned, shifted or shrunk crop is read out of the
+wide patch: its corners hold tissue, not a border. Only what lies outside the patch altogether is mirrored in.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from amf.augmentation.randomness import chance, normal, uniform
+
+
+@dataclass(frozen=True)
+class View:
+    """What is shown of a patch: the centre `field_of_view_px`, resampled to `size_px`.
+
+    With both the same nothing is resampled; a later resize to the backbone's input is then the online half's.
+    """
+
+    field_of_view_px: int
+    size_px: int
+
+
+@dataclass(frozen=True)
+class Warp:
+    """How far a crop may move, per patch and uniformly within the range; the defaults do nothing.
+
+    Parameters
+    ----------
+    rotation_deg: angle in ±rotation_deg; 180 is any angle.
+    zoom: magnification between 1/zoom and zoom, uniform in its logarithm.
+    shift_px: along each axis in ±shift_px, in px of the patch.
+    shear_deg: in ±shear_deg.
+    elastic_px: standard deviation, in px of the patch, of the displacement at the knots of a smooth field.
+    elastic_knot_px: distance of the field's knots in px of the patch, or a little less to fill the view.
+    """
+
+    rotation_deg: float = 0.0
+    zoom: float = 1.0
+    shift_px: float = 0.0
+    shear_deg: float = 0.0
+    elastic_px: float = 0.0
+    elastic_knot_px: float = 32.0
+
+
+def centre_crop(source: Tensor, view: View) -> Tensor:
+    """(B, 3, S, S) of any type -> (B, 3, size, size) float32 with the values' range unchanged.
+
+    Raises
+    ------
+    ValueError: the field of view does not fit into the source.
+    """
+    fov, side = view.field_of_view_px, source.shape[-1]
+    _check_square(source, fov)
+    start = (side - fov) // 2
+    crop = source[..., start : start + fov, start : start + fov].float()  # (B, 3, fov, fov)
+    if view.size_px == fov:
+        return crop
+    size = (view.size_px, view.size_px)
+    return F.interpolate(crop, size, mode="bilinear", antialias=True)  # (B, 3, size, size)
+
+
+def random_symmetry(images: Tensor, generator: torch.Generator) -> Tensor:
+    """One of the square's eight symmetries for each (B, 3, S, S) patch, equally likely; values only move."""
+    transposed, columns, rows = chance(generator, (3, len(images), 1, 1, 1), 0.5, images)
+    images = torch.where(transposed, images.mT, images)
+    images = torch.where(columns, images.flip(3), images)
+    return torch.where(rows, images.flip(2), images)
+
+
+def warped_crop(
+    source: Tensor, view: View, warp: Warp, symmetries: bool, generator: torch.Generator
+) -> Tensor:
+    """Symmetry, rotation, shear, zoom, shift and elastic displacement in one bilinear resampling.
+
+    Parameters
+    ----------
+    source: (B, 3, S, S) of any type.
+    symmetries: also draw one of the square's eight symmetries.
+
+    Returns
+    -------
+    (B, 3, size, size) float32 with the values' range unchanged.
+
+    Raises
+    ------
+    ValueError: the field of view does not fit into the source.
+    """
+    _check_square(source, view.field_of_view_px)
+    matrices, shifts = _draw_affine(source, warp, symmetries, generator)
+    positions = _sample_positions(matrices, shifts, view)  # (B, size · size, 2), px from the centre
+    if warp.elastic_px > 0:
+        positions = positions + _draw_displacement(source, view, warp, generator)
+    grid = positions * (2 / source.shape[-1])  # px to the ±1 of grid_sample
+    grid = grid.view(-1, view.size_px, view.size_px, 2)  # (B, size, size, 2)
+    return F.grid_sample(source.float(), grid, "bilinear", "reflection", align_corners=False)
+
+
+def _check_square(source: Tensor, field_of_view_px: int) -> None:
+    side = source.shape[-1]
+    if source.shape[-2] != side or not 0 < field_of_view_px <= side:
+        raise ValueError(
+            f"a field of view of {field_of_view_px} px does not fit into patches of "
+            f"{tuple(source.shape[-2:])} px: expected a square at least as large"
+        )
+
+
+def _draw_affine(
+    source: Tensor, warp: Warp, symmetries: bool, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Matrices (B, 2, 2) and shifts (B, 2) in px: source position = matrix · crop position + shift."""
+    batch = len(source)
+    angle = torch.deg2rad(uniform(generator, (batch,), -warp.rotation_deg, warp.rotation_deg, source))
+    mirror = torch.ones_like(angle)
+    if symmetries:
+        angle = angle + math.pi / 2 * uniform(generator, (batch,), 0.0, 4.0, source).floor()
+        mirror = 1 - 2 * chance(generator, (batch,), 0.5, source).float()
+    shear = torch.deg2rad(uniform(generator, (batch,), -warp.shear_deg, warp.shear_deg, source)).tan()
+    zoom = uniform(generator, (batch,), -math.log(warp.zoom), math.log(warp.zoom), source).exp()
+    shifts = uniform(generator, (batch, 2), -warp.shift_px, warp.shift_px, source)
+
+    cos, sin = angle.cos(), angle.sin()
+    rotation = torch.stack([cos, -sin, sin, cos], dim=1).view(batch, 2, 2)
+    slant = torch.stack([mirror, shear, torch.zeros_like(shear), torch.ones_like(shear)], dim=1)
+    return rotation @ slant.view(batch, 2, 2) / zoom[:, None, None], shifts
+
+
+def _sample_positions(matrices: Tensor, shifts: Tensor, view: View) -> Tensor:
+    """(B, size · size, 2): where in the source, in px (x, y) from its centre, each crop pixel looks."""
+    step = view.field_of_view_px / view.size_px
+    axis = (torch.arange(view.size_px, device=matrices.device) + 0.5 - view.size_px / 2) * step
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    crop = torch.stack([x, y], dim=-1).view(1, -1, 2).expand(len(matrices), -1, -1)
+    return torch.baddbmm(shifts[:, None], crop, matrices.mT)
+
+
+def _draw_displacement(source: Tensor, view: View, warp: Warp, generator: torch.Generator) -> Tensor:
+    """(B, size · size, 2): a smooth random displacement in px of the source."""
+    # a distance in px, not a share of the view: a smaller view must not fold the figure
+    knots = math.ceil(view.field_of_view_px / warp.elastic_knot_px) + 1
+    at_knots = warp.elastic_px * normal(generator, (len(source), 2, knots, knots), source)
+    field = F.interpolate(at_knots, (view.size_px, view.size_px), mode="bicubic", align_corners=True)
+    return field.flatten(2).mT  # (B, size · size, 2)

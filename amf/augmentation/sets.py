@@ -1,0 +1,210 @@
+"""The augmentation sets by name: the paper's (section "Augmentation Strategy Evaluation") and two more.
+
+The paper names its sets and gives no strengths, except that the medium set "combines spatial transforms with
+restrained color jitter and light blur" and that the heavy one adds "affine, cutout, strong noise/jitter".
+The strengths here are ours, chosen on the contact sheet of `amf augment`: a figure stays what it is in every
+set but the heavy one, which is meant to go too far, and a cutout may hide it. A new set is one `register`.
+
+Lengths: movements are in px of the source patch (0.25 µm), blur in px of the image that the model sees.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from amf.augmentation.geometry import View, Warp, centre_crop, random_symmetry, warped_crop
+from amf.augmentation.photometry import add_noise, blur, cut_out, jitter_color
+from amf.augmentation.rass import synthesise_amplitudes
+from amf.augmentation.stain import jitter_density, jitter_stain
+from amf.errors import RecipeError
+
+Photometric = Callable[[Tensor, torch.Generator], Tensor]
+
+
+@dataclass(frozen=True)
+class AugmentationSet:
+    """What one name does, in this order.
+
+    Parameters
+    ----------
+    summary: one line for a person, shown on the contact sheet.
+    symmetries: one of the square's eight symmetries.
+    warp: further movements; None leaves every pixel whole.
+    photometric: functions of (images, generator), applied one after the other.
+    """
+
+    summary: str
+    symmetries: bool = False
+    warp: Warp | None = None
+    photometric: tuple[Photometric, ...] = ()
+
+
+AUGMENTATIONS: dict[str, AugmentationSet] = {}
+
+
+def register(name: str, augmentation: AugmentationSet) -> None:
+    """Add a set.
+
+    Raises
+    ------
+    ValueError: the name is taken.
+    """
+    if name in AUGMENTATIONS:
+        raise ValueError(f"augmentation {name!r} is already registered")
+    AUGMENTATIONS[name] = augmentation
+
+
+def augmentation_named(name: str) -> AugmentationSet:
+    """The set of that name.
+
+    Raises
+    ------
+    RecipeError: there is none.
+    """
+    if name not in AUGMENTATIONS:
+        raise RecipeError(f"augmentation is {name!r}, expected one of: {', '.join(AUGMENTATIONS)}")
+    return AUGMENTATIONS[name]
+
+
+def augment(
+    augmentation: AugmentationSet, source: Tensor, generator: torch.Generator, view: View | None = None
+) -> Tensor:
+    """Show a batch of patches as the set says, each with its own random parameters.
+
+    Parameters
+    ----------
+    source: (B, 3, S, S) uint8, or float in [0, 1]; on any device.
+    generator: owned by the caller (see amf.augmentation.randomness.generator_at).
+    view: what to show of the source; all of it unless told.
+
+    Returns
+    -------
+    (B, 3, size, size) float32 in [0, 1], not normalised.
+
+    Raises
+    ------
+    ValueError: the patches are not square or smaller than the field of view.
+    """
+    view = view or View(source.shape[-1], source.shape[-1])
+    # the loop's autocast would compute positions in bf16: whole pixels off
+    with torch.no_grad(), torch.autocast(source.device.type, enabled=False):
+        return _augment(augmentation, source, generator, view)
+
+
+def _augment(augmentation: AugmentationSet, source: Tensor, generator: torch.Generator, view: View) -> Tensor:
+    if augmentation.warp is not None:
+        images = warped_crop(source, view, augmentation.warp, augmentation.symmetries, generator)
+    else:
+        images = centre_crop(source, view)
+        if augmentation.symmetries:
+            images = random_symmetry(images, generator)
+    if source.dtype == torch.uint8:
+        images = images / 255  # after the crop: fewer values
+    for change in augmentation.photometric:
+        images = change(images, generator)
+    return images.clamp(0, 1)
+
+
+register("none", AugmentationSet("the patch as it is"))
+register("flip_rotate", AugmentationSet("one of the square's 8 symmetries, exact", symmetries=True))
+register(
+    "color",
+    AugmentationSet(
+        "brightness, contrast, saturation ±20 %, hue ±10°",
+        photometric=(partial(jitter_color, brightness=0.2, contrast=0.2, saturation=0.2, hue_deg=10),),
+    ),
+)
+register(
+    "blur_noise",
+    AugmentationSet(
+        "half blurred with sigma 0.3 to 1 px, half with noise of 1 to 4 %",
+        photometric=(
+            partial(blur, sigma_px=(0.3, 1.0), probability=0.5),
+            partial(add_noise, deviation=(0.01, 0.04), probability=0.5),
+        ),
+    ),
+)
+register(
+    "distortion",
+    AugmentationSet("smooth displacement, sd 2.5 px at knots 32 px apart", warp=Warp(elastic_px=2.5)),
+)
+register(
+    "cutout",
+    AugmentationSet(
+        "half with a square of 15 to 30 % of the side hidden",
+        photometric=(partial(cut_out, side=(0.15, 0.30), probability=0.5),),
+    ),
+)
+register(
+    "rass",
+    AugmentationSet(
+        "amplitude spectrum times N(1, sigma), sigma 0.05 (mean) to 2.3 (finest)",
+        photometric=(partial(synthesise_amplitudes, alpha=1.5, gamma=2, beta=0.05),),
+    ),
+)
+register(
+    "basic",
+    AugmentationSet(
+        "symmetries; brightness, contrast ±10 %",
+        symmetries=True,
+        photometric=(partial(jitter_color, brightness=0.1, contrast=0.1, saturation=0, hue_deg=0),),
+    ),
+)
+register(
+    "medium",
+    AugmentationSet(
+        "symmetries, turned ±15°, shifted ±4 px; brightness, contrast, saturation ±10 %, hue ±5°; "
+        "30 % blurred with sigma 0.3 to 0.7 px",
+        symmetries=True,
+        warp=Warp(rotation_deg=15, shift_px=4),
+        photometric=(
+            partial(jitter_color, brightness=0.1, contrast=0.1, saturation=0.1, hue_deg=5),
+            partial(blur, sigma_px=(0.3, 0.7), probability=0.3),
+        ),
+    ),
+)
+register(
+    "heavy",
+    AugmentationSet(
+        "symmetries, any angle, zoom 0.8 to 1.25, shifted ±8 px, sheared ±10°; brightness, contrast, "
+        "saturation ±25 %, hue ±15°; half each: blur to 1.5 px, noise of 3 to 8 %, cutout of 15 to 35 %",
+        symmetries=True,
+        warp=Warp(rotation_deg=180, zoom=1.25, shift_px=8, shear_deg=10),
+        photometric=(
+            partial(jitter_color, brightness=0.25, contrast=0.25, saturation=0.25, hue_deg=15),
+            partial(blur, sigma_px=(0.3, 1.5), probability=0.5),
+            partial(add_noise, deviation=(0.03, 0.08), probability=0.5),
+            partial(cut_out, side=(0.15, 0.35), probability=0.5),
+        ),
+    ),
+)
+# Not the paper's:
+register(
+    "stain",
+    AugmentationSet(
+        "haematoxylin, eosin, residual each ±25 % and ±0.03 of optical density",
+        photometric=(partial(jitter_stain, gain=0.25, offset=0.03),),
+    ),
+)
+register(
+    "bundled",
+    AugmentationSet(
+        "mirrored, any angle, zoom 0.82 to 1.22, shifted ±8 px; density per channel ±25 % and ±0.06",
+        symmetries=True,
+        warp=Warp(rotation_deg=180, zoom=1.22, shift_px=8),
+        photometric=(partial(jitter_density, gain=0.25, offset=0.06),),
+    ),
+)
+_BUNDLED = AUGMENTATIONS["bundled"]
+for _name, _summary, _more in (
+    ("stain", "haematoxylin, eosin, residual ±25 %", partial(jitter_stain, gain=0.25, offset=0.03)),
+    ("rass", "the amplitudes of rass", partial(synthesise_amplitudes, alpha=1.5, gamma=2, beta=0.05)),
+    ("blur", "half blurred with sigma 0.3 to 1 px", partial(blur, sigma_px=(0.3, 1.0), probability=0.5)),
+):
+    register(
+        f"bundled_{_name}",
+        replace(_BUNDLED, summary=f"bundled, then {_summary}", photometric=(*_BUNDLED.photometric, _more)),
+    )

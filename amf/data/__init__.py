@@ -1,0 +1,1 @@
+"""From published data sets to one patch table, packed patches and splits."""

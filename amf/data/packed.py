@@ -1,0 +1,220 @@
+"""All patches of a table as one memory-mapped uint8 array, so that training never decodes an image again."""
+
+import hashlib
+import json
+import os
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from pandas import DataFrame
+from tqdm import tqdm
+
+from amf.data.patches import PATCH_PX, file_of, read_patches
+from amf.data.table import REMOVED_COLUMNS, remove_identical, table_hash
+from amf.errors import DataError
+from amf.files import written_whole
+from amf.model.digest import file_digest
+
+UNUSABLE_IMAGE = "unusable image"
+
+
+@dataclass(frozen=True)
+class PackedPatches:
+    """The patches of a table, row by row.
+
+    Attributes
+    ----------
+    path: the .npy file; its record is the .json beside it.
+    patches: uint8 (N, 128, 128, 3), RGB, read-only memory map; row i belongs to row i of the table.
+    table_hash: `table.table_hash` of that table.
+    sha256: of the .npy file.
+    removed: the rows of the table handed to `pack` that are not in the array, with `reason` and `detail`.
+    """
+
+    path: Path
+    patches: np.ndarray
+    table_hash: str
+    sha256: str
+    removed: DataFrame
+
+    def rows(self, table: DataFrame) -> DataFrame:
+        """The table that the array belongs to: `table` itself, or `table` less the rows that packing removed.
+
+        Raises
+        ------
+        DataError: the array was packed from another table.
+        """
+        rows = table[~table["image"].isin(self.removed["image"])].reset_index(drop=True)
+        if table_hash(rows) != self.table_hash:
+            raise DataError(
+                f"{self.path}: packed from another table of {len(self.patches)} rows, "
+                f"not from this one of {len(rows)}; run `amf data` again."
+            )
+        return rows
+
+
+def pack(
+    table: DataFrame, root: Path, path: Path, workers: int | None = None, skip_bad: bool = False
+) -> PackedPatches:
+    """Decode every patch of a table once, drop pixel-identical ones, and write the array and its record.
+
+    Nothing is decoded when `path` already holds the array of this very table and no image file changed since.
+
+    Parameters
+    ----------
+    table: a patch table of N rows.
+    root: the folder its images are relative to.
+    path: the .npy file to write.
+    workers: threads that decode; by default one for each core this process may use.
+    skip_bad: list images that are missing, unreadable or of another size in `removed` instead of raising.
+
+    Raises
+    ------
+    DataError: names the first unusable image, its row and its fault, and how many there are.
+    """
+    root, path = Path(root), Path(path)
+    table = table.reset_index(drop=True)
+    request = _request(table, root, skip_bad)
+    if _is_current(path, request):
+        try:
+            return load(path)
+        except DataError as damage:
+            print(f"{damage} It is packed anew.")
+    missing = check_images(table, root)
+    if len(missing) and not skip_bad:  # said at once, not after decoding all the others
+        first = missing.index[0]
+        raise DataError(
+            f"{root / file_of(missing.loc[first, 'image'])} (row {first + 1} of the table): no such file; "
+            f"{len(missing)} of {len(table)} images are missing."
+        )
+    with written_whole(path) as partial:
+        hashes, faults = _decode(table, root, partial, workers or len(os.sched_getaffinity(0)))
+        if faults and not skip_bad:
+            row, fault = min(faults.items())
+            raise DataError(
+                f"{root / file_of(table['image'].iloc[row])} (row {row + 1} of the table): {fault}; "
+                f"{len(faults)} of {len(table)} images are unusable."
+            )
+        rows, removed = _without(table, hashes, faults)
+        if not len(rows):
+            raise DataError(f"{root}: none of the {len(table)} images of the table is usable.")
+        if len(removed):
+            _keep(partial, ~table["image"].isin(removed["image"]).to_numpy())
+    record = {
+        "table_hash": table_hash(rows),
+        "sha256": file_digest(path),
+        "shape": [len(rows), PATCH_PX, PATCH_PX, 3],
+        "request": request,
+        "removed": json.loads(removed.to_json(orient="records")),
+    }
+    with written_whole(path.with_suffix(".json")) as partial:
+        partial.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    return load(path)
+
+
+def load(path: Path) -> PackedPatches:
+    """Open a packed array and verify it against its record.
+
+    Raises
+    ------
+    DataError: the array or its record is missing, damaged, or the two do not belong together.
+    """
+    path = Path(path)
+    try:
+        record = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        expected = (record["sha256"], tuple(record["shape"]))
+        if file_digest(path) != expected[0]:
+            raise DataError(
+                f"{path}: its SHA-256 is not the one in {path.with_suffix('.json').name}; pack it again."
+            )
+        patches = np.load(path, mmap_mode="r")
+    except FileNotFoundError as missing:
+        raise DataError(f"{missing.filename}: no such file; `amf data` packs the patches.") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: not a packed array with its record: {error!r}.") from None
+    if patches.dtype != np.uint8 or patches.shape != expected[1]:
+        raise DataError(f"{path}: {patches.dtype} {patches.shape}, expected uint8 {expected[1]}.")
+    removed = DataFrame(record["removed"], columns=REMOVED_COLUMNS)
+    return PackedPatches(path, patches, record["table_hash"], record["sha256"], removed)
+
+
+def check_images(table: DataFrame, root: Path) -> DataFrame:
+    """The rows of a table whose image file does not exist below `root`; nothing is decoded."""
+    return table[[not (Path(root) / file_of(image)).is_file() for image in table["image"]]]
+
+
+def _request(table: DataFrame, root: Path, skip_bad: bool) -> str:
+    """A hash of all that decides the array: the table, and its files, as an image may be repaired."""
+    digest = hashlib.sha256(f"{table_hash(table)} {skip_bad}".encode())
+    for file in dict.fromkeys(map(file_of, table["image"])):
+        try:
+            state = (root / file).stat()
+            digest.update(f"\n{file} {state.st_size} {state.st_mtime_ns}".encode())
+        except OSError:
+            digest.update(f"\n{file} missing".encode())
+    return digest.hexdigest()
+
+
+def _is_current(path: Path, request: str) -> bool:
+    record = path.with_suffix(".json")
+    try:
+        return path.is_file() and json.loads(record.read_text(encoding="utf-8"))["request"] == request
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _decode(table: DataFrame, root: Path, target: Path, workers: int) -> tuple[list[str], dict[int, str]]:
+    """Write all patches to `target` in table order; return content hashes and the faults by row number."""
+    images = table["image"].tolist()
+    rows_of = defaultdict[str, list[int]](
+        list
+    )  # file -> its rows: a whole ROI is decoded once for all of them
+    for row, image in enumerate(images):
+        rows_of[file_of(image)].append(row)
+    array = np.lib.format.open_memmap(
+        target, mode="w+", dtype=np.uint8, shape=(len(table), PATCH_PX, PATCH_PX, 3)
+    )
+    hashes, faults = [""] * len(table), dict[int, str]()
+
+    def decode(file: str) -> None:
+        rows = rows_of[file]
+        for row, patch in zip(rows, read_patches(root / file, [images[row] for row in rows]), strict=True):
+            if isinstance(patch, str):
+                faults[row] = patch
+            else:
+                array[row] = patch  # (128, 128, 3)
+                hashes[row] = hashlib.sha256(patch.tobytes()).hexdigest()
+
+    # Pillow and hashlib release the interpreter lock while they work, so threads suffice.
+    with (
+        ThreadPoolExecutor(workers) as pool,
+        tqdm(total=len(images), desc="packing", unit="patch", disable=None) as progress,
+    ):
+        for file, _ in zip(rows_of, pool.map(decode, rows_of), strict=True):
+            progress.update(len(rows_of[file]))
+    array.flush()
+    return hashes, faults
+
+
+def _without(table: DataFrame, hashes: list[str], faults: dict[int, str]) -> tuple[DataFrame, DataFrame]:
+    bad = np.isin(np.arange(len(table)), list(faults))
+    unusable = table[bad].assign(reason=UNUSABLE_IMAGE, detail=[faults[row] for row in sorted(faults)])
+    rows, identical = remove_identical(table[~bad], [hashes[row] for row in np.flatnonzero(~bad)])
+    removed = [frame for frame in (unusable, identical) if len(frame)]
+    return rows, pd.concat(removed, ignore_index=True) if removed else identical
+
+
+def _keep(path: Path, kept: np.ndarray) -> None:
+    """Rewrite an array file with only the rows where `kept` is true, a bool array (N,)."""
+    everything = np.load(path, mmap_mode="r")
+    rows = np.flatnonzero(kept)
+    with written_whole(path) as smaller:
+        shape = (len(rows), *everything.shape[1:])
+        array = np.lib.format.open_memmap(smaller, mode="w+", dtype=np.uint8, shape=shape)
+        for start in range(0, len(rows), 1024):  # a table may be larger than memory
+            array[start : start + 1024] = everything[rows[start : start + 1024]]
+        array.flush()

@@ -1,0 +1,118 @@
+"""AtNorM-MD (2,107 figures out of MIDOG++) and AtNorM-Br (746 out of TCGA): class folders, expert votes."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import ClassVar
+
+from amf.data.sources.base import (
+    Figure,
+    Reading,
+    RootPath,
+    Source,
+    collect,
+    label_of,
+    read_records,
+    register,
+    votes_of,
+)
+from amf.errors import DataError
+
+# Neither set publishes the slide of a patch, but AtNorM-MD appears numbered in slide order: neighbouring
+# files differ in colour (median and spread per channel, in standard deviations) by 0.9, files 50 apart by
+# 1.8, random pairs by 2.8. So a run of numbers shares its slides, and keeping it on one side of a split leaks
+# less than splitting patch by patch. A slide cut at the end of a run can still be on both sides: splits of
+# these two sets are grouped by run, not strictly by slide.
+BLOCK = 50
+
+
+class _ClassFolders(Source):
+    """Patches in `Atypical/` and `Normal/`; the folder is the label. The whole set is one domain."""
+
+    dataset: ClassVar[str]
+    tumor: ClassVar[str | None] = None
+    origin: ClassVar[str | None] = None
+    species: ClassVar[str | None] = None
+
+    patches: RootPath
+    votes: RootPath | None = None
+
+    def read(self, root: Path, skip_bad: bool = False) -> Reading:
+        """See Source.read."""
+        records = self._records(root)
+        spare = []
+        if self.votes is not None:
+            without_votes = {record["name"]: record for _, record in records}
+            for place, row in read_records(root / self.votes, ["Filename"]):
+                record = without_votes.pop(row["Filename"], None)
+                if record is None:
+                    spare.append((place, row))
+                else:
+                    record |= row
+        # Votes without a patch go the same way as every other row that is no figure.
+        reading = collect([*records, *spare], self._figure, skip_bad)
+        blocks = reading.table["slide"].nunique()
+        note = (
+            f"{self.dataset}: slides are unpublished; {blocks} runs of {BLOCK} file numbers stand in for them"
+        )
+        return replace(reading, notes=[note])
+
+    def _records(self, root: Path) -> list[tuple[str, dict[str, str]]]:
+        folder = root / self.patches
+        names = [
+            (path.name, path.parent.name)
+            for part in ("Atypical", "Normal")
+            for path in (folder / part).glob("*.png")
+        ]
+        if not names:
+            raise DataError(
+                f"{folder}: no PNG files in Atypical/ and Normal/, expected the published patches."
+            )
+        # By number, so that the order of the table is the publisher's and not the file system's.
+        names.sort(key=lambda entry: (len(entry[0]), entry))
+        return [(str(folder / part / name), {"name": name, "class": part}) for name, part in names]
+
+    def _figure(self, row: Mapping[str, str]) -> Figure:
+        if "name" not in row:
+            raise DataError(f"{row['Filename']!r} is not in {self.patches}, or has votes for the second time")
+        name, label = row["name"], label_of(row["class"])
+        if self.votes is not None and "Filename" not in row:
+            raise DataError(f"there are no votes on {name!r} in {self.votes}")
+        if label_of(row.get("Majority", row["class"])) != label:
+            raise DataError(
+                f"{name!r} lies in {row['class']}/ but its majority in {self.votes} is {row['Majority']!r}"
+            )
+        stem = PurePosixPath(name).stem
+        group = f"block {int(stem) // BLOCK:03}" if stem.isdigit() else stem
+        return Figure(
+            image=str(PurePosixPath(self.patches) / row["class"] / name),
+            dataset=self.dataset,
+            slide=f"{self.dataset}/{group}",
+            label=label,
+            votes=votes_of(row[expert] for expert in row if expert.startswith("Expert_")),
+            tumor=self.tumor,
+            origin=self.origin,
+            species=self.species,
+            domain=self.dataset,
+        )
+
+
+@register("atnorm_md")
+class AtNormMD(_ClassFolders):
+    """Several tumors of MIDOG++; which one a patch shows is not published."""
+
+    dataset: ClassVar[str] = "AtNorM-MD"
+
+    patches: RootPath = "AtNorM-MD"
+
+
+@register("atnorm_br")
+class AtNormBr(_ClassFolders):
+    """Human breast cancer out of The Cancer Genome Atlas."""
+
+    dataset: ClassVar[str] = "AtNorM-Br"
+    tumor: ClassVar[str | None] = "human breast cancer"
+    origin: ClassVar[str | None] = "TCGA"
+    species: ClassVar[str | None] = "Human"
+
+    patches: RootPath = "AtNorM-Br"

@@ -1,0 +1,206 @@
+"""What every source shares: the figure it yields, the record of what it leaves out, and the registry."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Annotated, TypeVar
+
+import pandas as pd
+from pandas import DataFrame
+from pydantic import AfterValidator, BaseModel, ConfigDict
+
+from amf.data.table import COLUMNS, REMOVED_COLUMNS, validate
+from amf.errors import DataError
+
+UNUSABLE_ROW = "unusable row"
+LISTED_TWICE = "listed twice"
+UNLABELLED = "no label published"
+
+LABELS = {"amf": 1, "atypical": 1, "true": 1, "1": 1, "nmf": 0, "normal": 0, "false": 0, "0": 0}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One mitotic figure as its publisher describes it; the fields are the columns of the patch table."""
+
+    image: str
+    dataset: str
+    slide: str
+    label: int
+    domain: str
+    x: int | None = None
+    y: int | None = None
+    votes: str = ""
+    tumor: str | None = None
+    scanner: str | None = None
+    origin: str | None = None
+    species: str | None = None
+    sublabel: str | None = None
+
+    @property
+    def soft_label(self) -> float:
+        """Share of AMF among the votes present; the label where no vote is published."""
+        return self.votes.count("1") / len(self.votes) if self.votes else float(self.label)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A data set as read: its figures, the rows left out (with reason and detail), and remarks."""
+
+    table: DataFrame
+    removed: DataFrame
+    notes: list[str] = field(default_factory=list)
+
+
+def _inside_root(path: str) -> str:
+    if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
+        raise ValueError("paths are relative to the data root and stay inside it")
+    return path
+
+
+RootPath = Annotated[str, AfterValidator(_inside_root)]
+
+
+class Source(BaseModel, ABC):
+    """A data set in a recipe: its fields are the recipe's keys, every path relative to the data root."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @abstractmethod
+    def read(self, root: Path, skip_bad: bool = False) -> Reading:
+        """Read the labels below `root`; the patches themselves need not be there yet.
+
+        Raises
+        ------
+        DataError: a file or column is missing, or, unless `skip_bad`, a row is not usable.
+        """
+
+
+SOURCES: dict[str, type[Source]] = {}  # key in a recipe -> its reader
+
+S = TypeVar("S", bound=type[Source])
+
+
+def register(name: str) -> Callable[[S], S]:
+    """Enter a source under the name recipes use for it; a name is taken once."""
+
+    def enter(source: S) -> S:
+        if name in SOURCES:
+            raise ValueError(f"source {name!r} is already {SOURCES[name].__name__}")
+        SOURCES[name] = source
+        return source
+
+    return enter
+
+
+def read_records(path: Path, columns: Iterable[str]) -> list[tuple[str, dict[str, str]]]:
+    """The rows of a published CSV file, all cells as text, each with its place ("labels.csv row 17").
+
+    Raises
+    ------
+    DataError: the file is missing or no CSV, or lacks one of `columns`.
+    """
+    try:
+        text = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig").fillna("")
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file, expected the published label table.") from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not a readable CSV file: {error}.") from None
+    missing = [column for column in columns if column not in text.columns]
+    if missing:
+        raise DataError(
+            f"{path}: no column {', '.join(missing)}; it has {', '.join(map(str, text.columns))}."
+        )
+    rows = text.to_dict("records")
+    return [
+        (f"{path} row {i}", {str(k): str(v) for k, v in row.items()}) for i, row in enumerate(rows, start=1)
+    ]
+
+
+def collect(
+    records: Iterable[tuple[str, Mapping[str, str]]],
+    figure_of: Callable[[Mapping[str, str]], Figure],
+    skip_bad: bool,
+    repeats: bool = False,
+) -> Reading:
+    """Turn the rows of a published file into a patch table; every row is either used or in `removed`.
+
+    Parameters
+    ----------
+    records: (place, row) pairs as `read_records` yields them.
+    figure_of: makes one figure; a DataError says why a row is none.
+    skip_bad: list an unusable row in `removed` instead of raising.
+    repeats: the publisher is known to list some figures twice, word for word; the copies are then left out.
+
+    Raises
+    ------
+    DataError: names file, row and fault of the first unusable row.
+    """
+    figures: dict[str, Figure] = {}
+    removed: list[dict[str, object]] = []
+    for place, record in records:
+        try:
+            figure = figure_of(record)
+            if repeats and figures.get(figure.image) == figure:
+                removed.append({**vars(figure), "reason": LISTED_TWICE, "detail": place})
+                continue
+            if figure.image in figures:
+                raise DataError(f"image {figure.image!r} appears a second time, expected unique ids")
+            figures[figure.image] = figure
+        except DataError as fault:
+            if not skip_bad:
+                raise DataError(f"{place}: {fault}.") from None
+            removed.append({"reason": UNUSABLE_ROW, "detail": f"{place}: {fault}"})
+    return Reading(table_of(list(figures.values())), removed_of(removed))
+
+
+def table_of(figures: Sequence[Figure]) -> DataFrame:
+    """The patch table (N rows, in the order given) of these figures."""
+    rows = DataFrame(
+        [vars(figure) | {"soft_label": figure.soft_label} for figure in figures], columns=COLUMNS
+    )
+    text = dict.fromkeys(rows.columns.difference(["x", "y", "label", "soft_label"]), "str")
+    rows = rows.astype({**text, "x": "Int64", "y": "Int64", "label": "int64", "soft_label": "float64"})
+    return validate(rows, "the source's table")
+
+
+def removed_of(removed: Sequence[Mapping[str, object]]) -> DataFrame:
+    """Rows left out, in the columns of a patch table plus `reason` and `detail`."""
+    return DataFrame([dict(row) for row in removed], columns=REMOVED_COLUMNS)
+
+
+def label_of(text: str, spellings: Mapping[str, int] = LABELS) -> int:
+    """1 for an AMF, 0 for an NMF, however the publisher spells it.
+
+    Raises
+    ------
+    DataError: another word.
+    """
+    label = spellings.get(text.strip().lower())
+    if label is None:
+        raise DataError(f"unknown label {text!r}, expected one of {', '.join(spellings)}")
+    return label
+
+
+def votes_of(cells: Iterable[str], spellings: Mapping[str, int] = LABELS) -> str:
+    """The experts' votes as a compact string, "110" = AMF, AMF, NMF; an empty cell is a vote not given."""
+    return "".join(str(label_of(cell, spellings)) for cell in cells if cell.strip())
+
+
+def whole(text: str) -> int:
+    """A coordinate in px.
+
+    Raises
+    ------
+    DataError: not a whole number.
+    """
+    try:
+        return int(text)
+    except ValueError:
+        raise DataError(f"coordinate {text!r} is not a whole number of px") from None
+
+
+def join_domain(tumor: str, scanner: str, origin: str, species: str) -> str:
+    """The paper's domain: a combination of tumor, scanner, institution and species (section Dataset)."""
+    return f"{tumor}, {scanner}, {origin}, {species}"

@@ -1,0 +1,237 @@
+"""Splits of a patch table: by domain, by slide, the monitor split, and AMi-Br's published one.
+
+Grouped splits never have figures of one slide on both sides: such figures share stain, scanner and patient,
+and a model scored on them looks better than it is.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pandas import DataFrame
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedShuffleSplit
+
+from amf.data.sources.amibr import amibr_slide
+from amf.data.sources.base import read_records, whole
+from amf.data.table import table_hash
+from amf.errors import DataError
+from amf.files import written_whole
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Split:
+    """One division of a table's rows.
+
+    Attributes
+    ----------
+    name: the fold, by number or by the domain held out.
+    train, held_out: row numbers, int64, ascending, disjoint.
+    seed: of the generator that drew it; None where nothing was drawn.
+    table_hash: of the table the rows belong to.
+    grouped: no slide is on both sides.
+    """
+
+    name: str
+    train: Rows
+    held_out: Rows
+    seed: int | None
+    table_hash: str
+    grouped: bool
+
+
+def leave_one_domain_out(table: DataFrame) -> list[Split]:
+    """One split per domain, in alphabetical order, that holds it out (paper, section Data splitting).
+
+    Raises
+    ------
+    DataError: only one domain, or a slide that belongs to two.
+    """
+    domains = sorted(table["domain"].unique())
+    if len(domains) < 2:
+        raise DataError(f"Leaving one domain out needs at least two domains, the table has only {domains}.")
+    spread = table.groupby("slide")["domain"].nunique()
+    if (spread > 1).any():
+        raise DataError(
+            f"Slide {spread.idxmax()!r} belongs to {spread.max()} domains, expected one domain a slide."
+        )
+    digest = table_hash(table)
+    held_out = [np.asarray(table["domain"] == domain) for domain in domains]
+    return [_split(name, mask, None, digest, True) for name, mask in zip(domains, held_out, strict=True)]
+
+
+def group_kfold(table: DataFrame, folds: int, seed: int) -> list[Split]:
+    """K folds stratified by label and grouped by slide (paper, section Augmentation Strategy Evaluation).
+
+    Raises
+    ------
+    DataError: fewer slides or fewer figures of a class than folds, or a fold that stays empty.
+    """
+    if folds < 2:
+        raise DataError(f"{folds} folds, expected at least 2.")
+    slides, rarest = table["slide"].nunique(), int(np.bincount(table["label"], minlength=2).min())
+    if slides < folds or rarest < folds:
+        raise DataError(
+            f"{folds} folds need at least {folds} slides and {folds} figures of each class; "
+            f"the table has {slides} slides and {rarest} figures of the rarer class."
+        )
+    splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
+    digest, splits = table_hash(table), []
+    for number, (_, rows) in enumerate(splitter.split(table, table["label"], table["slide"]), start=1):
+        if not len(rows):
+            raise DataError(f"Fold {number} of {folds} is empty: {slides} slides are too few or too unequal.")
+        splits.append(_split(f"fold {number} of {folds}", _mask(table, rows), seed, digest, True))
+    return splits
+
+
+def monitor_split(table: DataFrame, fraction: float = 0.05, seed: int = 0, grouped: bool = False) -> Split:
+    """Hold a share of the table out to choose the checkpoint by (paper, section Data splitting: 95 % / 5 %).
+
+    As in the paper, figures are drawn stratified by label and slides are not kept together: every slide
+    then also trains the final model, and the monitor compares checkpoints, it does not estimate quality. With
+    `grouped` whole slides are held out instead, so that a checkpoint which merely knows its slides gains
+    nothing; the share is then only about `fraction`, as slides differ in size.
+
+    Raises
+    ------
+    DataError: `fraction` is not between 0 and 0.5, or the table is too small for both classes on both sides.
+    """
+    if not 0 < fraction <= 0.5:
+        raise DataError(
+            f"The monitor split holds out a fraction of {fraction}, expected above 0 and at most 0.5."
+        )
+    if grouped:
+        rows = group_kfold(table, round(1 / fraction), seed)[0].held_out
+    else:
+        splitter = StratifiedShuffleSplit(n_splits=1, test_size=fraction, random_state=seed)
+        try:
+            rows = next(splitter.split(table, table["label"]))[1]
+        except ValueError as error:
+            raise DataError(
+                f"{len(table)} figures are too few for a monitor split of {fraction:.0%}: {error}"
+            ) from None
+    split = _split(f"monitor {fraction:.0%}", _mask(table, rows), seed, table_hash(table), grouped)
+    for side in (split.train, split.held_out):
+        if table["label"].iloc[side].nunique() < 2:
+            raise DataError(
+                f"A monitor split of {fraction:.0%} of {len(table)} figures lacks a class on one side."
+            )
+    return split
+
+
+def published_amibr_split(table: DataFrame, csv: Path) -> Split:
+    """AMi-Br's own split: the figures listed in `csv` train, its others are held out, other data is neither.
+
+    Figures are matched by slide and coordinates, so the split also holds for a table in which MIDOG25
+    supplies the MIDOG21 part.
+
+    Raises
+    ------
+    DataError: the file lists a figure that the table lacks, or it lists all of AMi-Br.
+    """
+    listed = {}
+    for place, row in read_records(csv, ["slide", "dataset", "x", "y"]):
+        try:
+            listed[(amibr_slide(row["dataset"], row["slide"]), whole(row["x"]), whole(row["y"]))] = place
+        except DataError as fault:
+            raise DataError(f"{place}: {fault}.") from None
+    amibr = table["slide"].str.startswith(("MIDOG21/", "TUPAC16/")).to_numpy()
+    places = list(table[["slide", "x", "y"]].itertuples(index=False, name=None))
+    train = np.array([place in listed for place in places])
+    here = set(places)
+    absent = [place for figure, place in listed.items() if figure not in here]
+    if absent:
+        raise DataError(
+            f"{absent[0]}: figure not in the table; {len(absent)} of {len(listed)} listed are missing."
+        )
+    if not (amibr & ~train).any():
+        raise DataError(f"{csv}: lists every AMi-Br figure of the table, so none is left to hold out.")
+    split = Split(
+        "AMi-Br published",
+        np.flatnonzero(train),
+        np.flatnonzero(amibr & ~train),
+        None,
+        table_hash(table),
+        True,
+    )
+    return _checked(split, table, str(csv))
+
+
+def save_splits(splits: Sequence[Split], path: Path) -> None:
+    """Write splits of one table as JSON; the file appears whole or not at all."""
+    path = Path(path)
+    content = [
+        {**vars(split), "train": split.train.tolist(), "held_out": split.held_out.tolist()}
+        for split in splits
+    ]
+    with written_whole(path) as partial:
+        partial.write_text(json.dumps({"splits": content}) + "\n", encoding="utf-8")
+
+
+def load_splits(path: Path, table: DataFrame) -> list[Split]:
+    """Read splits and verify each against the table they are to be used with.
+
+    Raises
+    ------
+    DataError: no such file; splits of another table; rows out of range, repeated or on both sides; a side
+        without rows; in a grouped split, a slide on both sides.
+    """
+    path = Path(path)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))["splits"]
+        splits = [
+            Split(**{**entry, "train": _rows(entry["train"]), "held_out": _rows(entry["held_out"])})
+            for entry in content
+        ]
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file of splits.") from None
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise DataError(f"{path}: not a file of splits: {error!r}.") from None
+    digest = table_hash(table)
+    for split in splits:
+        if split.table_hash != digest:
+            raise DataError(
+                f"{path}: split {split.name!r} belongs to the table with hash {split.table_hash[:12]}, "
+                f"not to this one with {digest[:12]}."
+            )
+        _checked(split, table, str(path))
+    return splits
+
+
+def _checked(split: Split, table: DataFrame, source: str) -> Split:
+    name = f"{source}: split {split.name!r}"
+    rows = np.concatenate([split.train, split.held_out])
+    if not len(split.train) or not len(split.held_out):
+        raise DataError(
+            f"{name} has {len(split.train)} train and {len(split.held_out)} held-out rows, expected both."
+        )
+    if rows.min() < 0 or rows.max() >= len(table):
+        raise DataError(f"{name} has rows from {rows.min()} to {rows.max()}, the table has {len(table)}.")
+    if len(np.unique(rows)) != len(rows):
+        raise DataError(f"{name} has rows twice or on both sides, expected each at most once.")
+    if split.grouped:
+        slides = table["slide"]
+        shared = set(slides.iloc[split.train]) & set(slides.iloc[split.held_out])
+        if shared:
+            raise DataError(f"{name} has slide {min(shared)!r} on both sides ({len(shared)} such slides).")
+    return split
+
+
+def _rows(numbers: list[int]) -> Rows:
+    if not all(isinstance(number, int) for number in numbers):
+        raise ValueError("row numbers must be whole")
+    return np.array(numbers, dtype=np.int64)
+
+
+def _mask(table: DataFrame, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
+    mask = np.zeros(len(table), dtype=bool)
+    mask[rows] = True
+    return mask
+
+
+def _split(name: str, held_out: NDArray[np.bool_], seed: int | None, digest: str, grouped: bool) -> Split:
+    return Split(name, np.flatnonzero(~held_out), np.flatnonzero(held_out), seed, digest, grouped)

@@ -1,0 +1,251 @@
+"""The patch table: one row per mitotic figure, validated, hashed and merged without a row lost unseen.
+
+The columns are the contract of every later step (splits, sampling, fitting); `SCHEMA` says what they mean.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import pandera.pandas as pa
+from pandas import DataFrame, Series
+
+from amf.errors import DataError
+from amf.files import written_whole
+
+SAME_FIGURE = "same figure (slide, x, y) in an earlier source"
+SAME_PIXELS = "pixel-identical to an earlier patch"
+
+
+def _soft_label_is_mean_of_votes(table: DataFrame) -> "Series[bool]":
+    votes = table["votes"].astype(str)
+    mean = votes.str.count("1") / votes.str.len()  # 0 / 0 = NaN where no vote is published
+    return mean.isna() | ((table["soft_label"] - mean).abs() < 1e-9)
+
+
+_TEXT = pa.Check.str_length(min_value=1)
+
+SCHEMA = pa.DataFrameSchema(
+    {
+        # Unique id: path of the patch relative to the data root, or of an ROI with the window to cut.
+        "image": pa.Column("str", _TEXT, unique=True, report_duplicates="exclude_first"),
+        "dataset": pa.Column("str", _TEXT),
+        # Group that never straddles a split; the same physical slide has the same name in every data set.
+        "slide": pa.Column("str", _TEXT),
+        "x": pa.Column("Int64", nullable=True),  # centre of the figure in its ROI, px
+        "y": pa.Column("Int64", nullable=True),
+        "label": pa.Column("int64", pa.Check.isin([0, 1])),  # 1 = AMF, as published
+        # Mean of the votes present (paper, section Model Architecture and Training); the label where none is.
+        "soft_label": pa.Column("float64", pa.Check.in_range(0.0, 1.0)),
+        "votes": pa.Column(
+            "str", pa.Check.str_matches(r"^[01]*$")
+        ),  # "110" = AMF, AMF, NMF; "" = unpublished
+        "tumor": pa.Column("str", _TEXT, nullable=True),
+        "scanner": pa.Column("str", _TEXT, nullable=True),
+        "origin": pa.Column("str", _TEXT, nullable=True),
+        "species": pa.Column("str", _TEXT, nullable=True),
+        "domain": pa.Column("str", _TEXT),
+        "sublabel": pa.Column(
+            "str", _TEXT, nullable=True
+        ),  # finer classes by expert, "AMF other|NMF metaphase"
+    },
+    checks=pa.Check(_soft_label_is_mean_of_votes, name="soft_label is the mean of votes"),
+    strict=True,
+    ordered=True,
+)
+COLUMNS = list(SCHEMA.columns)
+REMOVED_COLUMNS = [*COLUMNS, "reason", "detail"]
+_NULLABLE_TEXT = ["tumor", "scanner", "origin", "species", "sublabel"]
+
+
+def validate(table: DataFrame, source: str) -> DataFrame:
+    """Check a patch table against `SCHEMA`.
+
+    Parameters
+    ----------
+    table: rows of any origin.
+    source: what an error calls the table, a file name as a rule.
+
+    Returns
+    -------
+    The same rows.
+
+    Raises
+    ------
+    DataError: one sentence with the first fault (row 1 is the first below the header) and how many follow.
+    """
+    try:
+        return SCHEMA.validate(table, lazy=True)
+    except pa.errors.SchemaErrors as errors:
+        faults = errors.failure_cases
+    # Faults of columns have no row and explain those of rows; a fault of a whole row comes last, once.
+    whole_row = faults["schema_context"] == "DataFrameSchema"
+    faults = faults[~(whole_row & faults.duplicated(["check", "index"]))]
+    order = faults.assign(of_row=faults["index"].notna(), whole_row=whole_row).sort_values(
+        ["of_row", "index", "whole_row"], kind="stable"
+    )
+    more = f" (and {len(order) - 1} further faults)" if len(order) > 1 else ""
+    raise DataError(f"{source}: {_describe(order.iloc[0])}{more}.")
+
+
+def _describe(fault: "Series") -> str:
+    check, column, value = str(fault["check"]), fault["column"], fault["failure_case"]
+    if check == "column_in_schema":
+        return f"unknown column {str(value)!r}, expected {', '.join(COLUMNS)}"
+    if check == "column_in_dataframe":
+        return f"column {str(value)!r} is missing, expected {', '.join(COLUMNS)}"
+    if pd.isna(fault["index"]):
+        return f"column {column!r} is {value}, expected {check}"
+    row = f"row {int(fault['index']) + 1}"
+    if check == "field_uniqueness":
+        return f"{row}: {column} {str(value)!r} appears a second time, expected unique ids"
+    if check == "not_nullable":
+        return f"{row}: {column} is empty, expected a value"
+    if fault["schema_context"] == "DataFrameSchema":
+        return f"{row}: expected that {check}"
+    return f"{row}: {column} is {str(value)!r}, expected {check}"
+
+
+def read_table(path: Path) -> DataFrame:
+    """Read a patch table written by `write_table` (or by hand) as CSV or Parquet, whichever the suffix says.
+
+    Raises
+    ------
+    DataError: no such file, another suffix, an unreadable file, or a row that `SCHEMA` refuses.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path}: no such patch table; `amf data` writes one.")
+    try:
+        if _suffix(path) == ".parquet":
+            table = pd.read_parquet(path)
+        else:
+            text = pd.read_csv(path, dtype=str, keep_default_na=False).fillna("")
+            table = _from_text(text, str(path))
+    except (ValueError, OSError) as error:  # of which the CSV and Parquet readers' own errors are kinds
+        raise DataError(f"{path}: not a readable table: {error}.") from None
+    return validate(table, str(path))
+
+
+def _from_text(text: DataFrame, source: str) -> DataFrame:
+    table = text.copy()
+    for column in table.columns.intersection(["x", "y", "label"]):
+        table[column] = _numbers(text[column], source).astype("Int64")
+    if "label" in table and table["label"].notna().all():
+        table["label"] = table["label"].astype("int64")
+    if "soft_label" in table:
+        table["soft_label"] = _numbers(text["soft_label"], source, whole=False).astype("float64")
+    for column in table.columns.intersection(_NULLABLE_TEXT):
+        table[column] = text[column].where(text[column] != "")
+    return table
+
+
+def _numbers(text: "Series[str]", source: str, whole: bool = True) -> "Series[float]":
+    numbers = pd.to_numeric(text, errors="coerce")
+    wrong = numbers.isna() & (text != "")
+    if whole:
+        wrong |= numbers.notna() & (numbers % 1 != 0)
+    if wrong.any():
+        row = int(wrong.to_numpy().argmax())
+        kind = "a whole number" if whole else "a number"
+        raise DataError(f"{source}: row {row + 1}: {text.name} is {text.iloc[row]!r}, expected {kind}.")
+    return numbers
+
+
+def write_table(table: DataFrame, path: Path) -> None:
+    """Validate a patch table and write it as CSV or Parquet, by suffix; it appears whole or not at all."""
+    path = Path(path)
+    suffix = _suffix(path)
+    table = validate(table, str(path))
+    with written_whole(path) as partial:
+        if suffix == ".parquet":
+            table.to_parquet(partial, index=False)
+        else:
+            table.to_csv(partial, index=False, lineterminator="\n")
+
+
+def write_removed(removed: DataFrame, table_path: Path) -> Path:
+    """Write the rows that a table no longer holds, with their reasons, beside it as `<table>.removed.csv`."""
+    path = Path(table_path).with_suffix(".removed.csv")
+    with written_whole(path) as partial:
+        removed.reindex(columns=REMOVED_COLUMNS).to_csv(partial, index=False, lineterminator="\n")
+    return path
+
+
+def _suffix(path: Path) -> str:
+    if path.suffix not in (".csv", ".parquet"):
+        raise DataError(f"{path}: a patch table ends in .csv or .parquet, not in {path.suffix!r}.")
+    return path.suffix
+
+
+def table_hash(table: DataFrame) -> str:
+    """SHA-256 over the rows in their order, the same whether read from CSV, from Parquet or from memory."""
+    digest = hashlib.sha256(json.dumps(COLUMNS).encode())
+    for row in table[COLUMNS].astype(object).itertuples(index=False):
+        values = [None if pd.isna(value) else value for value in row]
+        digest.update(b"\n" + json.dumps(values, ensure_ascii=False).encode())
+    return digest.hexdigest()
+
+
+def combine(tables: Sequence[DataFrame]) -> tuple[DataFrame, DataFrame]:
+    """Stack patch tables and drop each figure that an earlier one holds (paper, section Dataset).
+
+    Two rows are the same figure when slide, x and y agree; rows without x and y are never matched here (see
+    `remove_identical`). A kept row without sublabel inherits that of the row it replaces.
+
+    Returns
+    -------
+    (table, removed): the merged rows in the order given; the dropped ones with `reason` and `detail`.
+
+    Raises
+    ------
+    DataError: two tables name the same image.
+    """
+    place = ["slide", "x", "y"]
+    rows = pd.concat([table[COLUMNS] for table in tables], ignore_index=True)
+    rows = validate(rows, "the combined table")
+    located = rows["x"].notna() & rows["y"].notna()
+    repeated = located & rows.duplicated(place)
+    first = rows[located & ~repeated].reset_index().set_index(place)["index"]  # place -> row that stays
+
+    removed = rows[repeated].copy()
+    kept = first.loc[list(removed[place].itertuples(index=False, name=None))].to_numpy()
+    if len(removed):
+        rows.loc[kept, "sublabel"] = rows.loc[kept, "sublabel"].fillna(
+            Series(removed["sublabel"].to_numpy(), index=kept, dtype="str")
+        )
+    _explain(removed, rows.loc[kept], SAME_FIGURE)
+    return rows[~repeated].reset_index(drop=True), removed.reset_index(drop=True)
+
+
+def remove_identical(table: DataFrame, content_hashes: Sequence[str]) -> tuple[DataFrame, DataFrame]:
+    """Drop each patch whose pixels, by their hash (N, in table order), are those of an earlier row.
+
+    Returns
+    -------
+    (table, removed) as `combine` does.
+    """
+    hashes = Series(list(content_hashes), index=table.index, dtype="str")
+    repeated = hashes.duplicated()
+    first = Series(table.index, index=hashes)[lambda rows: ~rows.index.duplicated()]
+    removed = table[repeated].copy()
+    _explain(removed, table.loc[first.loc[hashes[repeated].tolist()]], SAME_PIXELS)
+    return table[~repeated].reset_index(drop=True), removed.reset_index(drop=True)
+
+
+def _explain(removed: DataFrame, kept: DataFrame, reason: str) -> None:
+    removed["reason"] = reason
+    removed["detail"] = [
+        f"kept {image}" + ("" if label == kept_label else f", whose label is {kept_label}, not {label}")
+        for image, kept_label, label in zip(kept["image"], kept["label"], removed["label"], strict=True)
+    ]
+
+
+def vote_conflicts(table: DataFrame) -> DataFrame:
+    """The figures whose published label is not what the majority of their published votes says."""
+    voted = table["votes"] != ""
+    return table[
+        voted & (table["soft_label"] != 0.5) & ((table["soft_label"] > 0.5) != (table["label"] == 1))
+    ]

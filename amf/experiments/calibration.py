@@ -1,0 +1,218 @@
+"""Temperature and threshold of a bundle, from out-of-fold predictions alone, and what the choice is worth."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pandas import DataFrame
+from scipy.special import expit
+
+from amf.errors import DataError
+from amf.evaluation import metrics
+from amf.experiments.card import model_card
+from amf.experiments.export import CARD
+from amf.experiments.lodo import read_out_of_fold
+from amf.experiments.plots import draw_reliability, draw_threshold_curve
+from amf.experiments.record import read_record
+from amf.experiments.scores import PAPER_THRESHOLD, markdown, scores
+from amf.experiments.threshold import Threshold, fit_temperature, fit_threshold
+from amf.files import written_whole
+from amf.model.bundle import BundleSpec, read_spec, write_spec
+
+CALIBRATION = "calibration"
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What a bundle takes, and the evidence for it.
+
+    Attributes
+    ----------
+    temperature, threshold : confidence = sigmoid(logit / temperature), atypical from the threshold on.
+    interval : 95 % of the best cuts of bootstrap resamples (figures, stratified by class).
+    ece : expected calibration error over ten bins: before (temperature 1), after, and held_out, where each
+        domain is scaled by the temperature that the other domains choose.
+    balanced_accuracy : pooled over figures, at 0.5, at the threshold (which these figures chose), and
+        held_out, each domain at the temperature and threshold that the others choose.
+    fitted_on : on which figures, in words.
+    recipe, seeds, table_hash : of the LODO runs.
+    """
+
+    temperature: float
+    threshold: float
+    interval: tuple[float, float]
+    ece: dict[str, float]
+    balanced_accuracy: dict[str, float]
+    fitted_on: str
+    recipe: dict[str, Any]
+    seeds: list[int]
+    table_hash: str
+
+
+def calibrate(lodo: list[Path], out: Path) -> Calibration:
+    """Fit on the out-of-fold predictions of one or several LODO runs and write JSON, Markdown and plots.
+
+    Temperature first (negative log likelihood), then the threshold on the scaled confidences: that of
+    greatest balanced accuracy over all figures pooled, as the organisers score, so that large domains weigh
+    more. Several runs are seeds of one recipe; their logits are averaged as a bundle's members are.
+
+    Raises
+    ------
+    DataError : a run is not collected, the runs do not belong together, or a domain lacks a class.
+    """
+    predictions, records = read_out_of_fold(lodo), [read_record(folder) for folder in lodo]
+    for folder, record in zip(lodo, records, strict=True):
+        if _without_seed(record) != _without_seed(records[0]):
+            raise DataError(
+                f"{folder} is of another recipe or table than {lodo[0]}, expected only other seeds"
+            )
+    for domain, own in predictions.groupby("domain")["label"]:
+        if own.nunique() < 2:
+            raise DataError(f"{domain}: {own.sum()} of {len(own)} figures are AMF, expected both classes")
+
+    logits, labels = predictions["logit"].to_numpy(np.float64), predictions["label"].to_numpy(np.int64)
+    domains = predictions["domain"].to_numpy(object)
+    before, temperature = expit(logits), fit_temperature(logits, labels)
+    after = expit(logits / temperature)
+    threshold = fit_threshold(after, labels)
+
+    held_out, called = np.empty(len(logits)), np.empty(len(logits))
+    for domain in set(domains):
+        inside, others = domains == domain, domains != domain
+        scaled = expit(logits / fit_temperature(logits[others], labels[others]))
+        held_out[inside] = scaled[inside]
+        called[inside] = scaled[inside] >= fit_threshold(scaled[others], labels[others]).value
+    seeds = [record["recipe"]["optimise"]["seed"] for record in records]
+    result = Calibration(
+        temperature=temperature,
+        threshold=threshold.value,
+        interval=(threshold.low, threshold.high),
+        ece={
+            "before": _calibration_error(before, labels),
+            "after": _calibration_error(after, labels),
+            "held_out": _calibration_error(held_out, labels),
+        },
+        balanced_accuracy={
+            "at_0.5": scores(before, labels, PAPER_THRESHOLD)["BA"],
+            "at_threshold": scores(after, labels, threshold.value)["BA"],
+            "held_out": scores(called, labels)["BA"],
+        },
+        fitted_on=(
+            f"{len(labels)} out-of-fold figures ({labels.sum()} AMF) of {len(set(domains))} domains, each "
+            f"scored by networks that never saw its domain (recipe {records[0]['recipe']['name']}, "
+            f"seeds {', '.join(map(str, seeds))}; table {records[0]['table_hash'][:12]})"
+        ),
+        recipe=records[0]["recipe"],
+        seeds=seeds,
+        table_hash=records[0]["table_hash"],
+    )
+
+    with written_whole(out / f"{CALIBRATION}.json") as partial:
+        partial.write_text(json.dumps(dataclasses.asdict(result), indent=1) + "\n", encoding="utf-8")
+    with written_whole(out / f"{CALIBRATION}.md") as partial:
+        costs = threshold_costs(predictions.assign(confidence=after), threshold.value)
+        partial.write_text(report(result, costs), encoding="utf-8")
+    draw_threshold_curve(after, labels, domains, threshold, out / "threshold-curve.png")
+    draw_reliability(before, after, labels, out / "reliability.png")
+    return result
+
+
+def threshold_costs(predictions: DataFrame, pooled: float) -> DataFrame:
+    """What a threshold picked on one domain alone costs the figures of all the others.
+
+    Parameters
+    ----------
+    predictions : domain, label, confidence; pooled : the threshold of all domains together.
+
+    Returns
+    -------
+    One row a domain: n, AMF, its threshold and interval, the BA of its own figures there, the BA of the
+    others' figures there and at the pooled threshold, and the cost = the latter minus the former.
+    """
+    rows = {}
+    for domain, own in predictions.groupby("domain"):
+        others = predictions[predictions["domain"] != domain]
+        picked = fit_threshold(own["confidence"], own["label"])
+        there, together = (
+            scores(others["confidence"], others["label"], cut)["BA"] for cut in (picked.value, pooled)
+        )
+        rows[domain] = {
+            "n": len(own),
+            "AMF": int(own["label"].sum()),
+            "threshold": picked.value,
+            "95 % interval": _interval(picked),
+            "own BA there": scores(own["confidence"], own["label"], picked.value)["BA"],
+            "others' BA there": there,
+            "others' BA at the pooled threshold": together,
+            "cost": together - there,
+        }
+    return DataFrame.from_dict(rows, orient="index")
+
+
+def report(calibration: Calibration, costs: DataFrame) -> str:
+    """The calibration as Markdown."""
+    low, high = calibration.interval
+    ece, accuracy = calibration.ece, calibration.balanced_accuracy
+    return "\n".join(
+        [
+            f"Fitted on {calibration.fitted_on}.",
+            "",
+            f"- temperature {calibration.temperature:.4f}",
+            f"- threshold {calibration.threshold:.4f} "
+            f"(95 % of the resampled best cuts: {low:.3f} to {high:.3f})",
+            f"- expected calibration error: before {ece['before']:.4f}, after {ece['after']:.4f}, "
+            f"with each domain's temperature from the others {ece['held_out']:.4f}",
+            f"- balanced accuracy, all figures pooled: at 0.5 {accuracy['at_0.5']:.4f}, at the threshold "
+            f"{accuracy['at_threshold']:.4f} (these figures chose it), with each domain's temperature and "
+            f"threshold from the others {accuracy['held_out']:.4f}",
+            "",
+            "A threshold picked on one domain, and what it would have cost on the others:",
+            "",
+            markdown(costs, "picked on"),
+        ]
+    )
+
+
+def calibrate_bundle(calibration: Calibration, folder: Path) -> BundleSpec:
+    """Write temperature, threshold and their provenance into a bundle, and its model card anew.
+
+    Raises
+    ------
+    BundleError : there is no sound bundle.
+    DataError : its members are not of the network that the out-of-fold predictions are of.
+    """
+    spec, model = read_spec(folder), calibration.recipe["model"]
+    for member in spec.members:
+        found, expected = (member.backbone, member.views), (model["backbone"], model["views"])
+        if found != expected:
+            raise DataError(
+                f"{folder} has a member with backbone and views {found}, "
+                f"the predictions are of recipe {calibration.recipe['name']} with {expected}"
+            )
+    spec = dataclasses.replace(
+        spec,
+        temperature=calibration.temperature,
+        threshold=calibration.threshold,
+        fitted_on=calibration.fitted_on,
+        provenance={**spec.provenance, "calibration": dataclasses.asdict(calibration)},
+    )
+    write_spec(folder, spec)
+    (folder / CARD).write_text(model_card(spec), encoding="utf-8")
+    return spec
+
+
+def _without_seed(record: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    recipe = record["recipe"]
+    return {**recipe, "optimise": {**recipe["optimise"], "seed": None}}, record["table_hash"]
+
+
+def _calibration_error(confidences: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
+    return float(metrics.calibration(labels, confidences)["expected_calibration_error"])
+
+
+def _interval(threshold: Threshold) -> str:
+    return f"{threshold.low:.3f}–{threshold.high:.3f}"

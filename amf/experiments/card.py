@@ -1,0 +1,62 @@
+"""The model card: what a bundle's own records say, in words for its users."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from amf.model.bundle import BundleSpec
+
+INTENDED_USE = """## Intended use and limits
+
+Research on mitotic figure morphology and the MIDOG 2025 Track 2 task: given a 128 x 128 px patch
+(about 0.25 µm/px, H&E) centred on a figure already known to be mitotic, say whether it is atypical.
+It is **not a medical device and not for diagnosis**. It does not detect mitoses, and gives an answer
+for anything it is shown. Accuracy on scanners, stains, species and tumours that are absent from the
+training data is unknown; labels are majority votes of pathologists who often disagree.
+"""
+
+
+def model_card(spec: BundleSpec) -> str:
+    """Render the card of a bundle from bundle.json alone (Markdown)."""
+    record = spec.provenance
+    lines = [f"# Model card: {spec.name}", "", str(record.get("summary", "")), ""]
+    lines += [
+        "## Members",
+        "",
+        "| backbone | input | views | stored as | weights SHA-256 |",
+        "|---|---|---|---|---|",
+    ]
+    for member in spec.members:
+        image = member.image
+        lines.append(
+            f"| {member.backbone} {dict(member.arguments) or ''} | centre {image.field_of_view_px} px → "
+            f"{image.input_px} px | {member.views} | {member.dtype} | `{member.sha256[:16]}…` |"
+        )
+    lines += ["", "## Data", "", *(f"- {name}: {text}" for name, text in record.get("data", {}).items()), ""]
+    lines += ["## Decision", "", "confidence = sigmoid(logit / temperature) = P(atypical);"]
+    lines += [f"atypical from threshold {spec.threshold:.4f} on, temperature {spec.temperature:.4f}."]
+    lines += [
+        f"Both fitted on {spec.fitted_on}.",
+        "",
+        "## Measured",
+        "",
+        *_metrics(record.get("metrics", {})),
+        "",
+    ]
+    lines += [INTENDED_USE, "## Made with", ""]
+    lines += [f"- {name}: {text}" for name, text in record.get("made_with", {}).items()]
+    return "\n".join(lines) + "\n"
+
+
+def _metrics(sets: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    if not sets:
+        return ["Nothing yet."]
+    columns = sorted({key for values in sets.values() for key in values})
+    rows = ["| set | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
+    for name, values in sets.items():
+        cells = [_cell(values.get(key, "")) for key in columns]
+        rows.append(f"| {name} | " + " | ".join(cells) + " |")
+    return rows
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,113 @@
+"""Finished runs → one bundle: adapters merged in float32, cast to the storage type, provenance attached."""
+
+import subprocess
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from amf import __version__
+from amf.errors import DataError
+from amf.experiments.card import model_card
+from amf.model.bundle import BundleSpec, MemberSpec, write
+from amf.model.classifier import Classifier
+from amf.training.loop import BEST
+from amf.training.network import build_classifier, trainable_state
+from amf.training.recipe import Recipe, read_recipe
+from amf.training.tied_weights import untie
+
+CARD = "MODEL_CARD.md"
+
+
+def trained_classifier(run: Path) -> tuple[Recipe, Classifier]:
+    """Rebuild a run's network with its best weights, in float32 and evaluation mode.
+
+    Adapters are still apart; weights that were tied are no longer.
+
+    Raises
+    ------
+    DataError : the run has no best weights, or they are not of its recipe's network.
+    """
+    recipe = read_recipe(run / "recipe.yaml")
+    if not (run / BEST).is_file():
+        raise DataError(f"{run / BEST} is not there: the run has not finished an epoch")
+    classifier = build_classifier(recipe.model, recipe.optimise.seed)
+    learnt = load_file(run / BEST)
+    expected = trainable_state(classifier)
+    if learnt.keys() != expected.keys() or any(learnt[k].shape != expected[k].shape for k in learnt):
+        raise DataError(
+            f"{run / BEST} does not hold the weights of the network that {run / 'recipe.yaml'} names"
+        )
+    classifier.load_state_dict(learnt, strict=False)
+    if recipe.model.symmetric:
+        untie(classifier)
+    return recipe, classifier.eval()
+
+
+def member_of(run: Path) -> tuple[MemberSpec, Mapping[str, Tensor]]:
+    """One run as a bundle's member: its description, and its weights with the adapters merged in."""
+    recipe, classifier = trained_classifier(run)
+    spec = recipe.model
+    if spec.lora:
+        from amf.training.lora import merge  # PEFT takes seconds to import
+
+        merge(classifier.backbone)
+    member = MemberSpec(
+        backbone=spec.backbone,
+        arguments=spec.arguments,
+        head=spec.head,
+        image=spec.image,
+        views=spec.views,
+        weights="named-when-written.safetensors",
+        sha256="",
+        dtype=spec.storage,
+    )
+    return member, classifier.state_dict()
+
+
+def export(
+    runs: Sequence[Path],
+    target: Path,
+    *,
+    name: str,
+    temperature: float,
+    threshold: float,
+    fitted_on: str,
+    record: Mapping[str, Any],
+) -> BundleSpec:
+    """Write the bundle of one or several runs and its model card.
+
+    `record` holds summary, data, metrics and made_with (see `card`); the versions are added here.
+    """
+    made_with = {**record.get("made_with", {}), **versions()}
+    spec = write(
+        target,
+        [member_of(run) for run in runs],
+        name=name,
+        temperature=temperature,
+        threshold=threshold,
+        fitted_on=fitted_on,
+        provenance={**record, "made_with": made_with},
+    )
+    (target / CARD).write_text(model_card(spec), encoding="utf-8")
+    return spec
+
+
+def versions() -> dict[str, str]:
+    """What a result was made with: this package, its git revision, and the libraries that shape numbers."""
+    packages = {package: version(package) for package in ("timm", "peft", "numpy")}
+    # Of torch the build, as +cpu or +cu130: a package's own version may leave it out.
+    return {"amf": __version__, "revision": _revision(), "torch": str(torch.__version__), **packages}
+
+
+def _revision() -> str:
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:  # no git here
+        return "unknown"
+    return done.stdout.strip() or "unknown"

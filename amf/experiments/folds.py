@@ -1,0 +1,136 @@
+"""One fold of a cross-validation: train on its figures, predict those it never saw, keep the predictions."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from accelerate import PartialState
+from numpy.typing import NDArray
+
+from amf.data.figures import Figures
+from amf.data.splits import Split, monitor_split
+from amf.errors import DataError
+from amf.experiments.export import trained_classifier
+from amf.files import written_whole
+from amf.inference.predict import choose_device, score
+from amf.training.loop import HISTORY, fit
+from amf.training.recipe import Recipe, read_recipe
+
+PREDICTIONS = "predictions.csv"
+
+
+def fold_folder(out: Path, split: Split) -> Path:
+    """The folder of one fold, named after its split."""
+    return out / slug(split.name)
+
+
+def slug(name: str) -> str:
+    """A name fit for a folder: lower case, letters, digits and dots, hyphens for the rest."""
+    return re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-.").lower()
+
+
+def chosen(splits: list[Split], fold: int | None) -> list[Split]:
+    """All splits, or the one of that number, from 0.
+
+    Raises
+    ------
+    DataError : there is no such fold.
+    """
+    if fold is not None and not 0 <= fold < len(splits):
+        raise DataError(f"fold is {fold}, expected 0 to {len(splits) - 1}: there are {len(splits)} folds")
+    return splits if fold is None else [splits[fold]]
+
+
+def run_fold(recipe: Recipe, figures: Figures, split: Split, folder: Path) -> pd.DataFrame:
+    """Fit on a split's training side and score its held-out side; resumes a fold that was broken off.
+
+    The epoch is chosen on 5 % of the training side (paper, Data splitting strategy), never on what is
+    held out. A finished fold is read, not run again.
+
+    Returns
+    -------
+    One row a held-out figure: image, slide, domain, label, soft_label, logit (before temperature).
+
+    Raises
+    ------
+    DataError : the folder holds a fold of another recipe, table or split.
+    """
+    if not (folder / PREDICTIONS).exists():
+        training = monitor_split(
+            figures.table.iloc[split.train].reset_index(drop=True), seed=recipe.optimise.seed
+        )
+        train, monitor = split.train[training.train], split.train[training.held_out]
+        fit(recipe, figures, train, monitor, folder, resume=True)
+        with PartialState().main_process_first():  # under a launcher one process scores, the others read
+            if not (folder / PREDICTIONS).exists():
+                rows = figures.table.iloc[split.held_out][["image", "slide", "domain", "label", "soft_label"]]
+                logits = held_out_logits(folder, figures, split.held_out)
+                with written_whole(folder / PREDICTIONS) as partial:
+                    rows.assign(logit=logits).to_csv(partial, index=False)
+    return read_fold(recipe, figures, split, folder)
+
+
+def read_fold(recipe: Recipe, figures: Figures, split: Split, folder: Path) -> pd.DataFrame:
+    """The predictions of a finished fold, checked to be of this recipe and split.
+
+    Raises
+    ------
+    DataError : the fold is not finished, or was of another recipe, table or split.
+    """
+    path = folder / PREDICTIONS
+    if not path.is_file():
+        raise DataError(f"{path} is not there: this fold has not been run to its end")
+    if read_recipe(folder / "recipe.yaml") != recipe:
+        raise DataError(f"{folder} holds a fold of another recipe than {recipe.name}: choose another folder")
+    predictions = pd.read_csv(path)
+    expected = figures.table.iloc[split.held_out]
+    if any(predictions[key].tolist() != expected[key].tolist() for key in ("image", "label")):
+        raise DataError(f"{path} holds a fold of another table or split: choose another folder")
+    return predictions
+
+
+@torch.inference_mode()
+def held_out_logits(run: Path, figures: Figures, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Logits (n,) of some rows by a run's best weights, in full precision and with the views that ship."""
+    recipe, classifier = trained_classifier(run)
+    device = choose_device("auto")
+    classifier.to(device)
+    parts = [
+        score(
+            classifier, figures.batch(part).to(device), recipe.model.image, recipe.model.views, torch.float32
+        )
+        for part in np.array_split(rows, max(1, len(rows) // 128))
+    ]
+    return torch.cat(parts).numpy()
+
+
+def collect(recipe: Recipe, figures: Figures, out: Path, splits: list[Split]) -> pd.DataFrame:
+    """Join the predictions of all folds, with a column `fold`.
+
+    Raises
+    ------
+    DataError : a fold is missing, or was of another recipe, table or split.
+    """
+    folders = [fold_folder(out, split) for split in splits]
+    missing = [folder.name for folder in folders if not (folder / PREDICTIONS).is_file()]
+    if missing:
+        raise DataError(
+            f"{out} lacks {len(missing)} of {len(splits)} folds ({', '.join(missing)}): run them first"
+        )
+    return pd.concat(
+        [
+            read_fold(recipe, figures, split, folder).assign(fold=split.name)
+            for split, folder in zip(splits, folders, strict=True)
+        ],
+        ignore_index=True,
+    )
+
+
+def best_epoch(recipe: Recipe, folder: Path) -> int:
+    """The epoch, from 1, whose weights a finished run kept: the first of the best monitor value."""
+    history = json.loads((folder / HISTORY).read_text(encoding="utf-8"))
+    values = np.array([epoch[recipe.optimise.monitor] for epoch in history])
+    return 1 + int(values.argmin() if recipe.optimise.monitor == "loss" else values.argmax())

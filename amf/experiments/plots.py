@@ -1,0 +1,115 @@
+"""The experiments' plots, as PNG; colours by Okabe and Ito, told apart with every common colour blindness."""
+
+import textwrap
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from pandas import DataFrame
+
+from amf.evaluation.metrics import reliability
+from amf.experiments.scores import MEAN, STD
+from amf.experiments.threshold import Threshold, balanced_accuracy_at
+from amf.files import written_whole
+
+ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PURPLE = (
+    "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7",
+)  # fmt: skip
+STYLES = ("-", "--", "-.", ":")
+
+
+def draw_domain_bars(summary: DataFrame, path: Path) -> None:
+    """A LODO summary: BA and both recalls of each domain at the fitted threshold, BA at 0.5 as a mark."""
+    domains = summary.drop(index=[MEAN, STD])
+    figure = Figure(figsize=(8, 1.6 + 0.9 * len(domains)), layout="constrained")
+    axes = figure.subplots()
+    place = np.arange(len(domains))[::-1]
+    for step, (name, color, ink) in enumerate(
+        (("BA", BLUE, "white"), ("AMF recall", ORANGE, "black"), ("NMF recall", SKY, "black"))
+    ):
+        bars = axes.barh(place + 0.26 * (1 - step), domains[f"{name} fitted"], 0.25, color=color, label=name)
+        axes.bar_label(bars, fmt="%.3f", label_type="center", color=ink, fontsize=8)
+    axes.plot(
+        domains["BA at 0.5"], place + 0.26, "D", color="black", markersize=4, linestyle="", label="BA at 0.5"
+    )
+    mean, std = summary["BA fitted"][MEAN], summary["BA fitted"][STD]
+    axes.axvline(mean, color="black", linewidth=1, linestyle="--", label=f"mean BA {mean:.3f} ± {std:.3f}")
+    axes.set_yticks(place, [_wrapped(f"{name} ({n})") for name, n in domains["n"].items()], fontsize=8)
+    axes.set(xlim=(0, 1.05), xlabel="at the threshold of the other domains")
+    figure.legend(loc="outside upper center", ncols=5, fontsize=8, frameon=False)
+    _save(figure, path)
+
+
+def draw_threshold_curve(
+    confidences: NDArray[np.float64], labels: NDArray[np.int64], domains: NDArray[np.object_],
+    threshold: Threshold, path: Path,
+) -> None:  # fmt: skip
+    """Balanced accuracy against the threshold: each domain, their mean, all figures, and the choice."""
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.subplots()
+    cuts = np.linspace(0, 1, 501)
+
+    def curve(rows: NDArray[np.bool_]) -> NDArray[np.float64]:
+        return balanced_accuracy_at(
+            cuts, confidences[rows & (labels == 1)], confidences[rows & (labels == 0)]
+        )
+
+    names = sorted(set(domains))
+    curves = [curve(domains == name) for name in names]
+    colors = (ORANGE, SKY, GREEN, RED, PURPLE)
+    for number, (name, values) in enumerate(zip(names, curves, strict=True)):
+        style = STYLES[number // len(colors) % len(STYLES)]
+        axes.plot(
+            cuts, values, style, color=colors[number % len(colors)], linewidth=1, label=_wrapped(name, 60)
+        )
+    axes.plot(cuts, np.mean(curves, axis=0), "--", color=BLUE, linewidth=2, label="mean of the domains")
+    axes.plot(cuts, curve(np.ones(len(labels), bool)), color="black", linewidth=2, label="all figures pooled")
+    axes.axvspan(threshold.low, threshold.high, color="#dddddd", label="95 % of the resampled best cuts")
+    axes.axvline(threshold.value, color="black", linewidth=1, label=f"threshold {threshold.value:.3f}")
+    axes.set(xlabel="threshold on P(atypical)", ylabel="balanced accuracy", xlim=(0, 1), ylim=(0.48, 1))
+    axes.legend(fontsize=7, loc="lower center")
+    _save(figure, path)
+
+
+def draw_reliability(
+    before: NDArray[np.float64], after: NDArray[np.float64], labels: NDArray[np.int64], path: Path
+) -> None:
+    """Stated P(atypical) against the observed share of AMF in ten bins, and the figures in each bin."""
+    figure = Figure(figsize=(6, 6.5), layout="constrained")
+    upper, lower = figure.subplots(2, 1, height_ratios=(3, 1), sharex=True)
+    upper.plot([0, 1], [0, 1], ":", color="grey", label="perfect")
+    for place, (name, p, color, style) in enumerate(
+        (("temperature 1", before, ORANGE, "o--"), ("fitted temperature", after, BLUE, "s-"))
+    ):
+        bins = reliability(labels, p)
+        upper.plot(bins["confidence"], bins["atypical"], style, color=color, label=name)
+        left = bins.index.to_numpy() / 10 + 0.01 + 0.04 * place
+        lower.bar(left, bins["count"], 0.04, align="edge", color=color)
+    upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="share of AMF")
+    upper.legend(loc="upper left")
+    lower.set(xlabel="P(atypical)", ylabel="figures", yscale="log", ylim=(1, None))
+    _save(figure, path)
+
+
+def draw_ablation(ours: DataFrame, theirs: DataFrame, path: Path) -> None:
+    """ΔBA of each cell with its std, ours and the paper's; columns BA and BA std, one row a cell."""
+    figure = Figure(figsize=(8, 1.2 + 0.45 * len(ours)), layout="constrained")
+    axes = figure.subplots()
+    place = np.arange(len(ours))[::-1]
+    for shift, (name, table, color) in ((0.2, ("ours", ours, BLUE)), (-0.2, ("paper", theirs, ORANGE))):
+        axes.barh(place + shift, table["BA"], 0.38, xerr=table["BA std"], color=color, label=name, capsize=2)
+    axes.axvline(0, color="black", linewidth=1)
+    axes.set_yticks(place, list(ours.index))
+    axes.set_xlabel("difference in balanced accuracy to the baseline (bars: std of the cell over the folds)")
+    axes.legend()
+    _save(figure, path)
+
+
+def _wrapped(name: str, width: int = 30) -> str:
+    return textwrap.fill(name, width)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with written_whole(path) as partial:
+        figure.savefig(partial, format="png", dpi=120)

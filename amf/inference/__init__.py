@@ -1,0 +1,1 @@
+"""One stack in, one JSON out. In the image."""

@@ -1,0 +1,149 @@
+"""One platform job, start to end: sockets → stack → predictions → atomic JSON."""
+
+import json
+import os
+import tempfile
+import time
+from pathlib import Path
+
+from amf.errors import JobError
+from amf.inference.predict import Prediction, Predictor
+from amf.inference.stack import SUFFIXES, read_stack, silence
+from amf.model import bundle
+
+SOCKET = "stacked-histopathology-roi-cropouts"
+OUTPUT_NAME = "multiple-mitotic-figure-classification.json"
+
+MAX_SOCKETS_BYTES = 1 << 20
+"""A longer inputs.json is no job: the platform's holds a few hundred bytes."""
+
+
+def run(input_dir: Path, output_dir: Path, model_dir: Path, device: str = "auto") -> list[Prediction]:
+    """Score the job's stack and write its answer.
+
+    Parameters
+    ----------
+    input_dir : holds inputs.json and the stack; output_dir : receives OUTPUT_NAME, or nothing at all.
+    model_dir : the bundle's folder.
+    device : "auto", "cpu" or "cuda".
+
+    Returns
+    -------
+    One prediction a page, in page order.
+
+    Raises
+    ------
+    JobError : the input is not a valid job or the output cannot be written.
+    BundleError : the bundle is not usable.
+    """
+    started = time.perf_counter()
+    _clear(output_dir)
+    path = find_stack(input_dir)
+    with silence():
+        patches = read_stack(path)  # (N, 128, 128, 3)
+    loaded = bundle.load(model_dir)
+    predictor = Predictor(loaded, device)
+    predictions = predictor.predict(patches)
+    output = write_predictions(output_dir, predictions)
+
+    print(f"{path.name}: {len(predictions)} figures; bundle {loaded.spec.name} on {predictor.device}")
+    print("page  class     P(atypical)")
+    for page, prediction in enumerate(predictions, start=1):
+        print(f"{page:4}  {prediction.label:8}  {prediction.confidence:.4f}")
+    print(f"wrote {output} in {time.perf_counter() - started:.2f} s")
+    return predictions
+
+
+def find_stack(input_dir: Path) -> Path:
+    """Return the one stack of the job, by its socket's path, whatever its name.
+
+    Raises
+    ------
+    JobError : inputs.json is missing or is not a Track 2 job, or the folder does not hold exactly one stack.
+    """
+    sockets_file = input_dir / "inputs.json"
+    relative_path = _read_relative_path(sockets_file)
+    try:
+        folder = input_dir / relative_path
+        _check_inside(input_dir, folder)
+        files = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+        stacks = [file for file in files if file.suffix.lower() in SUFFIXES]
+        if len(stacks) != 1:
+            found = ", ".join(repr(file.name) for file in files[:4]) or "nothing"
+            raise JobError(f"{folder} holds {found}, expected exactly one stack ({', '.join(SUFFIXES)})")
+        _check_inside(input_dir, stacks[0])
+    except OSError as error:
+        raise JobError(f"{error.filename or input_dir} cannot be read: {error.strerror or error}") from error
+    except (ValueError, RuntimeError) as error:  # NUL, half a surrogate pair; links that go in a circle
+        raise JobError(
+            f"{sockets_file} has relative_path {relative_path!r}, expected a path: {error}"
+        ) from error
+    return stacks[0]
+
+
+def _read_relative_path(sockets_file: Path) -> str:
+    """Check that inputs.json names the one socket of Track 2, and return the socket's folder."""
+    try:
+        # Opening a pipe would wait for its writer.
+        if sockets_file.exists() and not sockets_file.is_file():
+            raise JobError(f"{sockets_file} cannot be read: it is not a regular file")
+        if sockets_file.stat().st_size > MAX_SOCKETS_BYTES:
+            raise JobError(f"{sockets_file} holds more than {MAX_SOCKETS_BYTES} bytes, expected less")
+        sockets = json.loads(sockets_file.read_bytes())
+    except OSError as error:
+        raise JobError(f"{sockets_file} cannot be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise JobError(f"{sockets_file} is not valid JSON: {error}") from error
+
+    try:
+        slugs = [socket["interface"]["slug"] for socket in sockets]
+        relative_paths = [socket["interface"]["relative_path"] for socket in sockets]
+    except (TypeError, KeyError) as error:
+        raise JobError(
+            f"{sockets_file} is not a list of sockets with interface, slug and relative_path"
+        ) from error
+    if slugs != [SOCKET]:
+        raise JobError(f"{sockets_file} has sockets {slugs!r}, expected ['{SOCKET}']")
+    if not isinstance(relative_paths[0], str) or len(relative_paths[0]) > os.pathconf("/", "PC_PATH_MAX"):
+        raise JobError(f"{sockets_file} has relative_path {relative_paths[0]!r}, expected a path")
+    return relative_paths[0]
+
+
+def _check_inside(input_dir: Path, path: Path) -> None:
+    """Refuse a path that leaves the job, by its own steps or through a symbolic link.
+
+    /input is mounted read-only and whole, so nothing that belongs to a job lies outside.
+    """
+    if not path.resolve().is_relative_to(input_dir.resolve()):
+        raise JobError(f"{path} leads out of the job, expected a path inside {input_dir}")
+
+
+def write_predictions(output_dir: Path, predictions: list[Prediction]) -> Path:
+    """Write the platform's JSON in page order; the file appears whole or not at all."""
+    target = output_dir / OUTPUT_NAME
+    answer = [{"class": p.label, "confidence": p.confidence} for p in predictions]
+    text = json.dumps(answer, indent=2, allow_nan=False) + "\n"
+    partial = None
+    try:
+        with tempfile.NamedTemporaryFile("w", dir=output_dir, prefix=".", delete=False) as file:
+            partial = Path(file.name)
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.chmod(0o644)  # the platform collects it as another user
+        partial.replace(target)
+    except OSError as error:
+        if partial is not None:
+            partial.unlink(missing_ok=True)
+        raise JobError(f"{target} cannot be written: {error.strerror or error}") from error
+    return target
+
+
+def _clear(output_dir: Path) -> None:
+    """Fail before the work rather than after it, and leave no earlier answer for a job that fails."""
+    if not output_dir.is_dir() or not os.access(output_dir, os.W_OK | os.X_OK):
+        raise JobError(f"{output_dir} is not a folder that can be written to")
+    try:
+        (output_dir / OUTPUT_NAME).unlink(missing_ok=True)
+    except OSError as error:
+        raise JobError(f"{output_dir / OUTPUT_NAME} cannot be replaced: {error.strerror or error}") from error

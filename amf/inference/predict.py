@@ -1,0 +1,173 @@
+"""Patches → logits → confidence and class: device and precision policy, batching, views, ensembling."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from amf.errors import AmfError
+from amf.model.bundle import CLASSES, DTYPES, Bundle, MemberSpec
+from amf.model.classifier import Classifier
+from amf.model.compact import Compact
+from amf.model.preprocess import ImageSpec, to_input
+
+MAX_BATCH = 64
+"""Pages scored at once, at most: four of the platform's largest stacks, so that memory has a bound."""
+
+
+class DeviceError(AmfError):
+    """CUDA was asked for where there is none, or the network gave a logit that is not a number."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One figure's answer: its class, and confidence = P(atypical), whichever class wins."""
+
+    label: str
+    confidence: float
+
+
+class Predictor:
+    """A loaded bundle on a device, ready to score any number of batches.
+
+    Parameters
+    ----------
+    bundle : verified bundle, its members on the CPU.
+    device : "auto" takes CUDA where there is one; "cpu" or "cuda" insist.
+
+    Raises
+    ------
+    DeviceError : CUDA was asked for and there is none.
+    """
+
+    def __init__(self, bundle: Bundle, device: str = "auto") -> None:
+        self.spec = bundle.spec
+        self.device = choose_device(device)
+        if self.device.type == "cpu":
+            _keep_freed_memory()
+        self._members: list[tuple[MemberSpec, Classifier, torch.dtype]] = []
+        for spec, model in zip(bundle.spec.members, bundle.members, strict=True):
+            dtype = compute_dtype(DTYPES[spec.dtype], self.device)
+            backbone = model.backbone
+            if isinstance(backbone, Compact):
+                backbone.float().fuse()  # in float32: the product is rounded once
+            model = model.to(self.device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self._members.append((spec, model, dtype))
+
+    def logits(self, patches: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Score patches, in one batch unless many or memory is short; members and views averaged.
+
+        Parameters
+        ----------
+        patches : (N, 128, 128, 3) uint8 RGB.
+
+        Returns
+        -------
+        (N,) float64 logits, before temperature.
+
+        Raises
+        ------
+        DeviceError : a logit is NaN or infinite.
+        """
+        with torch.inference_mode():
+            batch = torch.from_numpy(np.ascontiguousarray(patches)).to(self.device)  # (N, 128, 128, 3)
+            total = torch.zeros(len(patches), dtype=torch.float64)
+            for member in self._members:
+                total += self._member_logits(batch, *member)
+        result = (total / len(self._members)).numpy()
+        finite = np.isfinite(result)
+        if not finite.all():
+            raise DeviceError(
+                f"page {int(np.argmin(finite)) + 1} got the logit {result[~finite][0]}, not a number"
+            )
+        return result
+
+    def predict(self, patches: NDArray[np.uint8]) -> list[Prediction]:
+        """Score (N, 128, 128, 3) uint8 patches: confidence and class of each, in order."""
+        return [self.decide(logit) for logit in self.logits(patches).tolist()]
+
+    def decide(self, logit: float) -> Prediction:
+        """Calibrate one logit, confidence = sigmoid(logit / temperature), and compare with the threshold."""
+        confidence = sigmoid(logit / self.spec.temperature)
+        return Prediction(CLASSES[int(confidence >= self.spec.threshold)], confidence)
+
+    def _member_logits(
+        self, batch: Tensor, spec: MemberSpec, model: Classifier, dtype: torch.dtype
+    ) -> Tensor:
+        """All of (N, 128, 128, 3) at once, up to MAX_BATCH; where memory runs out, in halves of halves."""
+        size = min(len(batch), MAX_BATCH)
+        while True:
+            try:
+                parts = [score(model, part, spec.image, spec.views, dtype) for part in batch.split(size)]
+                return torch.cat(parts)  # (N,)
+            except (torch.OutOfMemoryError, MemoryError):
+                if size == 1:
+                    raise
+                size = (size + 1) // 2
+
+
+def score(model: Classifier, batch: Tensor, image: ImageSpec, view_count: int, dtype: torch.dtype) -> Tensor:
+    """Logits of (B, 128, 128, 3) uint8 patches by one network, mean over views: (B,) float64 on the CPU."""
+    x = to_input(batch, image).to(dtype)  # (B, 3, S, S)
+    seen = torch.cat(list(views(x, view_count)))  # (views B, 3, S, S): one pass costs less than eight
+    seen = seen.contiguous(memory_format=torch.channels_last)  # what convolutions are fastest on
+    logits = model(seen)[0].double().cpu()  # (views B,)
+    return logits.view(view_count, len(batch)).mean(0)  # (B,)
+
+
+def views(x: Tensor, count: int) -> Iterator[Tensor]:
+    """The first `count` (1 or 8) symmetries of the square of (B, 3, S, S): rotations, then mirrors."""
+    for symmetry in range(count):
+        yield move(x, symmetry)
+
+
+def move(x: Tensor, symmetry: int) -> Tensor:
+    """Apply a symmetry, 0 (none) to 7, to the last two axes: quarter turns, from 4 on also mirrored."""
+    turned = torch.rot90(x, symmetry % 4, (-2, -1))
+    return turned.flip(-1) if symmetry >= 4 else turned
+
+
+def sigmoid(z: float) -> float:
+    """1 / (1 + exp(-z)), without overflow at either end."""
+    small = math.exp(-abs(z))
+    return 1 / (1 + small) if z >= 0 else small / (1 + small)
+
+
+def compute_dtype(stored: torch.dtype, device: torch.device) -> torch.dtype:
+    """Choose the type to compute in.
+
+    Weights stored in full precision are computed in it. Half-precision weights are computed in a half
+    type that the device has natively: theirs on GPUs from compute capability 8 on; float16 on older
+    GPUs, where bfloat16 is emulated and slow; bfloat16 on CPUs with AVX-512 BF16; else float32.
+    """
+    if stored == torch.float32:
+        return stored
+    if device.type == "cuda":
+        return stored if torch.cuda.get_device_capability(device)[0] >= 8 else torch.float16
+    return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
+
+
+def _keep_freed_memory() -> None:
+    """Have glibc's malloc reuse freed blocks of up to 32 MiB, where it would give them back to the system.
+
+    Its measure is the largest block that it has seen freed. Else activations are new memory at every
+    operation, which the system clears page by page: a tenth of the compact network's time.
+    """
+    torch.empty((32 << 20) - (64 << 10), dtype=torch.uint8)
+
+
+def choose_device(name: str) -> torch.device:
+    """Resolve "auto", "cpu" or "cuda"; DeviceError where CUDA is wanted and absent.
+
+    A CUDA device is named by its number: which one is current is a thread's own affair.
+    """
+    available = torch.cuda.is_available()
+    if name == "cuda" and not available:
+        raise DeviceError("device cuda was asked for, but no CUDA device is available")
+    if name == "cpu" or not available:
+        return torch.device("cpu")
+    return torch.device("cuda", torch.cuda.current_device())

@@ -1,0 +1,217 @@
+"""Read a stack of patches (multi-page TIFF or MHA) into uint8 (N, 128, 128, 3), or say why it is none."""
+
+import math
+import os
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from amf.errors import JobError
+from amf.model.preprocess import PATCH_PX
+
+SUFFIXES = (".tif", ".tiff", ".mha")
+
+MAX_PAGES = 1024
+"""More pages than this is a damaged or hostile file: the platform's stacks hold at most 16."""
+
+MAX_FILE_BYTES = 2 * MAX_PAGES * PATCH_PX * PATCH_PX * 4
+"""Twice what that many pages need uncompressed and with alpha: the most that is ever read into memory."""
+
+MAX_TILE_PX = 1024
+"""A tile may be larger than its page, and the decoder allocates all of it."""
+
+COLOUR_MODES = ("RGB", "RGBA", "RGBX", "P", "PA", "CMYK", "YCbCr", "LAB")
+"""Pillow modes that hold 8-bit colour; each converts to RGB without a loss that matters here."""
+
+BITS_PER_SAMPLE, SAMPLE_FORMAT, UNSIGNED_INTEGER = 258, 339, 1
+PLANAR_CONFIGURATION, SEPARATE_PLANES = 284, 2
+STRIP_OFFSETS, ROWS_PER_STRIP, TILE_WIDTH, TILE_LENGTH, TILE_OFFSETS = 273, 278, 322, 323, 324
+"""TIFF tags, and the values of them that are meant."""
+
+MAX_MHA_FIELDS, MAX_MHA_LINE_BYTES = 200, 4096
+
+
+def read_stack(path: Path) -> NDArray[np.uint8]:
+    """Read every page of a stack, in page order.
+
+    Returns
+    -------
+    (N, 128, 128, 3) uint8 RGB with N >= 1. Colour that is not RGB (palette, CMYK, alpha) is converted.
+
+    Raises
+    ------
+    JobError : the file is not a TIFF or MHA stack of 8-bit colour pages of 128 x 128 px.
+    """
+    reader = _read_mha if path.suffix.lower() == ".mha" else _read_tiff
+    try:
+        if not path.is_file():  # opening a pipe would wait for its writer
+            raise JobError(f"{path} is not a regular file, expected a TIFF or MHA stack")
+        size = path.stat().st_size
+        if not 0 < size <= MAX_FILE_BYTES:
+            found = f"holds {size} bytes" if size else "is empty"
+            raise JobError(f"{path} {found}, expected a TIFF or MHA stack of at most {MAX_FILE_BYTES} bytes")
+        return reader(path)
+    except OSError as error:
+        raise JobError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """Keep Pillow's warnings and libtiff's remarks, which it writes to file descriptor 2 itself, off stderr.
+
+    An odd tag that does not matter to the pixels is no reason for what the platform would show to the user.
+    Not for several threads at once: they would leave stderr closed behind them.
+    """
+    stderr = os.dup(2)
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+
+
+def _read_tiff(path: Path) -> NDArray[np.uint8]:
+    """Decode a TIFF page by page; every page is checked by its header before its pixels are read."""
+    pages: list[NDArray[np.uint8]] = []
+    with path.open("rb") as file:
+        try:
+            count = _count_pages(file, path)
+            with Image.open(file, formats=("TIFF",)) as image:
+                for index in range(count):
+                    image.seek(index)
+                    pages.append(page_pixels(image, f"{path} page {index + 1}"))
+        except UnidentifiedImageError as error:
+            raise JobError(f"{path} is not a TIFF that can be read, expected a TIFF or MHA stack") from error
+        except JobError:
+            raise
+        except Exception as error:  # Pillow meets damaged files with a dozen exception types
+            raise JobError(
+                f"{path} page {len(pages) + 1} is damaged: {error or type(error).__name__}"
+            ) from error
+    return np.stack(pages)  # (N, 128, 128, 3)
+
+
+def _count_pages(file: BinaryIO, path: Path) -> int:
+    """Follow the chain of page directories to its end: how many there are, 0 where it is no TIFF at all.
+
+    Pillow takes a chain that bites its own tail for one that ends, and pages behind the bite would be lost.
+    """
+
+    def number(size: int) -> int:
+        if len(data := file.read(size)) < size:
+            raise JobError(f"{path} names a page that lies behind its end: it is truncated or damaged")
+        return int.from_bytes(data, order)
+
+    if (start := file.read(2)) not in (b"II", b"MM"):
+        return 0
+    order: Literal["little", "big"] = "little" if start == b"II" else "big"
+    big = number(2) == 43  # BigTIFF: numbers of twice the width
+    word, count_size, entry_size = (8, 8, 20) if big else (4, 2, 12)
+    file.seek(8 if big else 4)
+    offsets: set[int] = set()
+    while offset := number(word):
+        if offset in offsets:
+            raise JobError(f"{path} page {len(offsets)} is followed by an earlier page, expected an end")
+        offsets.add(offset)
+        if len(offsets) > MAX_PAGES:
+            raise JobError(f"{path} holds more than {MAX_PAGES} pages, expected at most that many")
+        file.seek(offset)
+        file.seek(number(count_size) * entry_size, os.SEEK_CUR)
+    return len(offsets)
+
+
+def page_pixels(image: Image.Image, where: str) -> NDArray[np.uint8]:
+    """Check the header of the current page, then decode it: (128, 128, 3) uint8."""
+    if image.size != (PATCH_PX, PATCH_PX):
+        raise JobError(f"{where} is {image.width} x {image.height} px, expected {PATCH_PX} x {PATCH_PX}")
+    tags: Any = getattr(image, "tag_v2", {})
+    tile = tags.get(TILE_WIDTH, 0), tags.get(TILE_LENGTH, 0)
+    if max(tile) > MAX_TILE_PX:
+        raise JobError(f"{where} has tiles of {tile[0]} x {tile[1]} px, expected at most {MAX_TILE_PX}")
+    bits, kinds = tags.get(BITS_PER_SAMPLE, (8,)), tags.get(SAMPLE_FORMAT, (UNSIGNED_INTEGER,))
+    # Pillow reads 16-bit RGB as 8-bit in silence, so the mode alone does not tell.
+    if image.mode not in COLOUR_MODES or max(bits) > 8 or set(kinds) != {UNSIGNED_INTEGER}:
+        found = f"mode {image.mode} with {max(bits)} bits a sample"
+        raise JobError(f"{where} holds {found}, expected 8-bit colour (RGB)")
+    if tags:
+        _check_page_is_whole(
+            tags, tile if max(tile) else (PATCH_PX, tags.get(ROWS_PER_STRIP, PATCH_PX)), where
+        )
+    return np.asarray(image.convert("RGB"))
+
+
+def _check_page_is_whole(tags: Any, part: tuple[int, int], where: str) -> None:
+    """Refuse a page that lacks strips or tiles of `part` px: Pillow leaves those pixels as they are."""
+    planes = len(tags[BITS_PER_SAMPLE]) if tags.get(PLANAR_CONFIGURATION) == SEPARATE_PLANES else 1
+    expected = math.ceil(PATCH_PX / part[0]) * math.ceil(PATCH_PX / part[1]) * planes
+    found = len(tags.get(TILE_OFFSETS) or tags.get(STRIP_OFFSETS, ()))
+    if found < expected:
+        raise JobError(f"{where} holds {found} strips or tiles, expected {expected}")
+
+
+def _read_mha(path: Path) -> NDArray[np.uint8]:
+    """Read a MetaImage whose header says: uint8, 3 channels, (128, 128, N) or (128, 128), in this file."""
+    with path.open("rb") as file:
+        fields = _read_mha_header(file, path)
+        pixels = file.read()
+
+    if fields["ElementDataFile"] != "LOCAL":  # it could name any file of the machine
+        raise JobError(f"{path} keeps its pixels in another file, expected ElementDataFile = LOCAL")
+    channels, kind = fields.get("ElementNumberOfChannels", "1"), fields.get("ElementType", "")
+    if (channels, kind) != ("3", "MET_UCHAR"):
+        raise JobError(f"{path} holds {channels} x {kind!r} a pixel, expected 3 x 'MET_UCHAR' (8-bit RGB)")
+    if fields.get("BinaryData", "True") != "True" or fields.get("HeaderSize", "0") != "0":
+        raise JobError(f"{path} holds its pixels as text or elsewhere, expected them right after the header")
+    size = fields.get("DimSize", "").split()
+    if size[:2] != [str(PATCH_PX), str(PATCH_PX)]:
+        raise JobError(f"{path} has pages of {' x '.join(size[:2])} px, expected {PATCH_PX} x {PATCH_PX}")
+    if len(size) > 3 or fields.get("NDims") != str(len(size)) or not size[-1].isdecimal():
+        raise JobError(f"{path} has size {' x '.join(size)}, expected {PATCH_PX} x {PATCH_PX} x N")
+    count = int(size[2]) if len(size) == 3 else 1
+    if not 1 <= count <= MAX_PAGES:
+        raise JobError(f"{path} holds {count} pages, expected 1 to {MAX_PAGES}")
+
+    expected = count * PATCH_PX * PATCH_PX * 3
+    if fields.get("CompressedData", "False") == "True":
+        pixels = _inflate(pixels, expected, path)
+    if len(pixels) != expected:
+        raise JobError(f"{path} holds {len(pixels)} bytes of pixels, expected {expected}")
+    pages = np.frombuffer(pixels, np.uint8).reshape(count, PATCH_PX, PATCH_PX, 3)
+    return pages.copy()  # torch warns of memory that cannot be written to
+
+
+def _read_mha_header(file: BinaryIO, path: Path) -> dict[str, str]:
+    """Read "key = value" lines up to the one of ElementDataFile, after which the pixels begin."""
+    fields: dict[str, str] = {}
+    for _ in range(MAX_MHA_FIELDS):
+        line = file.readline(MAX_MHA_LINE_BYTES).decode("latin-1")
+        key, equals, value = (part.strip() for part in line.partition("="))
+        if not line.endswith("\n") or not equals or key in fields:
+            raise JobError(f"{path} is not an MHA stack: its header holds {line[:40]!r}")
+        fields[key] = value
+        if key == "ElementDataFile":
+            return fields
+    raise JobError(f"{path} is not an MHA stack: its header has no ElementDataFile")
+
+
+def _inflate(data: bytes, expected: int, path: Path) -> bytes:
+    """Decompress to `expected` bytes and at most one more, whatever the data would grow to."""
+    stream = zlib.decompressobj()
+    try:
+        pixels = stream.decompress(data, expected + 1)
+    except zlib.error as error:
+        raise JobError(f"{path} holds pixels that cannot be decompressed: {error}") from error
+    if not stream.eof:
+        raise JobError(f"{path} does not decompress to {expected} bytes of pixels: truncated or damaged")
+    return pixels

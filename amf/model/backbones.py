@@ -1,0 +1,191 @@
+"""The table of backbones: how each is built and pooled, and what it expects of an image.
+
+Adding a backbone is adding an entry to BACKBONES. timm is imported only when an entry needs it.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from amf.model.compact import Compact
+from amf.model.preprocess import ImageSpec
+from amf.model.torchvision_shim import ensure_torchvision
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+HOPTIMUS_MEAN, HOPTIMUS_STD = (0.707223, 0.578729, 0.703617), (0.211883, 0.230117, 0.177517)
+
+
+IMAGENET_224 = ImageSpec(128, 224, "bicubic", IMAGENET_MEAN, IMAGENET_STD)
+HOPTIMUS_ARGUMENTS = {
+    "model_name": "vit_giant_patch14_reg4_dinov2",
+    "pool": "cls",
+    "img_size": 224,
+    "init_values": 1e-5,
+    "dynamic_img_size": False,
+}
+HOPTIMUS_224 = ImageSpec(128, 224, "bicubic", HOPTIMUS_MEAN, HOPTIMUS_STD)
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """One entry of the table.
+
+    Attributes
+    ----------
+    build : makes the module, with random weights; its arguments are the bundle's.
+    arguments : defaults that the bundle's arguments override.
+    image : image specification it was pre-trained with (or is trained with, for ours).
+    hub : identifier on the Hugging Face hub, for those whose weights are published there.
+    checkpoint : name of the weights file in that hub repository.
+    licence : of the published weights; it binds whoever bundles them.
+    """
+
+    build: Callable[..., nn.Module]
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    image: ImageSpec = IMAGENET_224
+    hub: str | None = None
+    checkpoint: str = "pytorch_model.bin"
+    licence: str = "ours"
+
+
+class TimmBackbone(nn.Module):
+    """A timm model without its classifier, pooled to one embedding per image.
+
+    Parameters
+    ----------
+    model_name : timm's name.
+    pool : "cls" takes the class token; "cls+mean" appends the mean of the patch tokens, without
+        class and register tokens (Virchow2's embedding); "native" is the model's own pooling.
+    **options : passed to `timm.create_model`; the strings "SwiGLUPacked" and "SiLU" name timm's and
+        torch's layers, as JSON cannot hold classes.
+    """
+
+    def __init__(self, model_name: str, pool: str, **options: Any) -> None:
+        super().__init__()
+        if pool not in ("cls", "cls+mean", "native"):
+            raise ValueError(f"pool is {pool!r}, expected 'cls', 'cls+mean' or 'native'")
+        ensure_torchvision()
+        import timm
+
+        layers = {"SwiGLUPacked": timm.layers.SwiGLUPacked, "SiLU": nn.SiLU}
+        options = {
+            key: layers.get(value, value) if isinstance(value, str) else value
+            for key, value in options.items()
+        }
+        self.model: Any = timm.create_model(model_name, pretrained=False, num_classes=0, **options)
+        self.pool = pool
+        self.embedding_size: int = self.model.num_features * (2 if pool == "cls+mean" else 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 3, S, S) normalised → (B, embedding_size)."""
+        if self.pool == "native":
+            return self.model(x)
+        tokens = self.model.forward_features(x)  # (B, 1 + registers + patches, width)
+        if self.pool == "cls":
+            return tokens[:, 0]
+        patch_tokens = tokens[:, self.model.num_prefix_tokens :]  # (B, patches, width)
+        return torch.cat([tokens[:, 0], patch_tokens.mean(1)], dim=1)  # (B, 2 width)
+
+
+BACKBONES: dict[str, Backbone] = {
+    "compact": Backbone(
+        Compact,
+        image=ImageSpec(80, 64, "bilinear", (0.72, 0.55, 0.70), (0.18, 0.21, 0.16)),
+    ),
+    "timm": Backbone(TimmBackbone, {"pool": "native"}),
+    "h-optimus-0": Backbone(
+        TimmBackbone,
+        HOPTIMUS_ARGUMENTS,
+        HOPTIMUS_224,
+        hub="bioptimus/H-optimus-0",
+        licence="Apache-2.0",
+    ),
+    "h-optimus-1": Backbone(
+        TimmBackbone,
+        HOPTIMUS_ARGUMENTS,
+        HOPTIMUS_224,
+        hub="bioptimus/H-optimus-1",
+        checkpoint="model.safetensors",
+        licence="gated, non-commercial",
+    ),
+    "virchow2": Backbone(
+        TimmBackbone,
+        {
+            "model_name": "vit_huge_patch14_224",
+            "pool": "cls+mean",
+            "img_size": 224,
+            "init_values": 1e-5,
+            "reg_tokens": 4,
+            "mlp_ratio": 5.3375,
+            "mlp_layer": "SwiGLUPacked",
+            "act_layer": "SiLU",
+            "global_pool": "",
+            "dynamic_img_size": True,
+        },
+        hub="paige-ai/Virchow2",
+        licence="CC-BY-NC-ND-4.0",
+    ),
+    "uni2-h": Backbone(
+        TimmBackbone,
+        {
+            "model_name": "vit_giant_patch14_224",
+            "pool": "cls",
+            "img_size": 224,
+            "patch_size": 14,
+            "depth": 24,
+            "num_heads": 24,
+            "embed_dim": 1536,
+            "init_values": 1e-5,
+            "mlp_ratio": 2.66667 * 2,
+            "mlp_layer": "SwiGLUPacked",
+            "act_layer": "SiLU",
+            "reg_tokens": 8,
+            "no_embed_class": True,
+            "dynamic_img_size": True,
+        },
+        hub="MahmoodLab/UNI2-h",
+        licence="CC-BY-NC-ND-4.0",
+    ),
+    "dinov3-h-plus": Backbone(
+        TimmBackbone,
+        {
+            "model_name": "vit_huge_plus_patch16_dinov3",
+            "pool": "native",
+            "img_size": 256,
+            "global_pool": "token",
+        },
+        ImageSpec(128, 256, "bicubic", IMAGENET_MEAN, IMAGENET_STD),
+        hub="timm/vit_huge_plus_patch16_dinov3.lvd1689m",
+        checkpoint="model.safetensors",
+        licence="DINOv3 licence",
+    ),
+    "efficientnetv2-s": Backbone(
+        TimmBackbone,
+        {"model_name": "tf_efficientnetv2_s", "pool": "native"},
+        ImageSpec(128, 224, "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+        hub="timm/tf_efficientnetv2_s.in21k_ft_in1k",
+        checkpoint="model.safetensors",
+        licence="Apache-2.0",
+    ),
+}
+
+
+def build(name: str, arguments: Mapping[str, Any]) -> nn.Module:
+    """Build a backbone with random weights; under `torch.device("meta")` it costs no memory and no time.
+
+    Raises
+    ------
+    ValueError : `name` is not in the table, or the builder refuses an argument.
+    """
+    if name not in BACKBONES:
+        raise ValueError(f"backbone {name!r} is unknown, expected one of {', '.join(sorted(BACKBONES))}")
+    entry = BACKBONES[name]
+    try:
+        return entry.build(**{**entry.arguments, **arguments})
+    except Exception as error:  # a builder that is given nonsense may fail in any way
+        raise ValueError(
+            f"backbone {name!r} cannot be built with arguments {dict(arguments)}: {error}"
+        ) from error
