@@ -47,10 +47,10 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     checkout = tmp_path_factory.mktemp("checkout")
     shutil.copytree(ROOT / "amf", checkout / "amf", ignore=shutil.ignore_patterns("__pycache__"))
 
-    table, start = checkout / "amf" / "backbones.py", "BACKBONES: dict[str, Backbone] = {\n"
+    table, start = checkout / "amf" / "model" / "backbones.py", "BACKBONES: dict[str, Backbone] = {\n"
     table.write_text(table.read_text().replace(start, start + backbone))
-    (checkout / "amf" / "training" / "sources" / "example.py").write_text(data_set)
-    sets = checkout / "amf" / "training" / "augment.py"
+    (checkout / "amf" / "data" / "sources" / "example.py").write_text(data_set)
+    sets = checkout / "amf" / "augmentation" / "sets.py"
     sets.write_text(sets.read_text() + augmentation)
 
     (checkout / "labels.csv").write_text("file,slide,class\na.png,1,atypical\nb.png,1,normal\nc.png,2,odd\n")

@@ -17,7 +17,7 @@ def test_peft_and_torchvision_are_imported_where_timm_was_not() -> None:
 
 
 def test_the_compact_path_never_imports_them() -> None:
-    code = "import sys; from amf import backbones; backbones.build('compact', {}); print(*sys.modules)"
+    code = "import sys; from amf.model import backbones; backbones.build('compact', {}); print(*sys.modules)"
     loaded = set(python(code).stdout.split())
     assert "amf.model.backbones" in loaded
     assert not loaded & {"timm", "torchvision", "transformers", "peft"}
