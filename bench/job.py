@@ -21,10 +21,10 @@ from pathlib import Path
 import torch
 
 from amf.inference.job import find_stack
-from amf.inference.predict import compute_dtype
 from amf.model import bundle
 from amf.model.backbones import BACKBONES
 from amf.model.classifier import Classifier, HeadSpec
+from amf.model.device import DTYPES, compute_dtype
 from amf.model.torchvision_shim import ensure_torchvision
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -158,7 +158,7 @@ def print_floor(model: Path, import_seconds: float) -> float:
     """What physics asks for on this machine."""
     spec = bundle.read_spec(model)
     size = sum((model / member.weights).stat().st_size for member in spec.members)
-    dtype = compute_dtype(bundle.DTYPES[spec.members[0].dtype], torch.device("cpu"))
+    dtype = compute_dtype(DTYPES[spec.members[0].dtype], torch.device("cpu"))
     operations, read, rate = job_operations(spec), read_speed(), matrix_rate(dtype)
     seconds = import_seconds + size / read + operations / rate
     print(

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from amf.bulk.items import find_items
 from amf.bulk.read import read_pages
 from amf.inference.predict import Predictor, score, sigmoid
-from amf.model.bundle import CLASSES, load
+from amf.model.bundle import load
+from amf.model.classifier import CLASSES
 
 TOLERANCE = 0.01
 

@@ -20,8 +20,8 @@ from pathlib import Path
 import torch
 
 from amf.bulk.items import find_items
-from amf.inference.predict import compute_dtype
 from amf.model import bundle
+from amf.model.device import DTYPES, compute_dtype
 from bench.job import PAGES, ROOT, job_operations, matrix_rate, read_speed
 
 PREDICT = """
@@ -101,7 +101,7 @@ def rate_in(said: str) -> float:
 def seconds_a_file(files: list[Path], model: Path) -> float:
     """What physics asks for on this machine: reading and the network, all cores at work."""
     spec = bundle.read_spec(model)
-    dtype = compute_dtype(bundle.DTYPES[spec.members[0].dtype], torch.device("cpu"))
+    dtype = compute_dtype(DTYPES[spec.members[0].dtype], torch.device("cpu"))
     size = statistics.mean(file.stat().st_size for file in files)
     return size / read_speed() + job_operations(spec) / PAGES / matrix_rate(dtype)
 

@@ -24,8 +24,8 @@ def test_fused_norms_change_nothing() -> None:
     network, image = settled(), torch.randn(4, 3, 64, 64)
     with torch.no_grad():
         before = network(image)
-        network.fuse()
-        network.fuse()  # what is fused stays
+        network.prepare_for_inference()
+        network.prepare_for_inference()  # what is fused stays
         after = network(image)
     assert sum(isinstance(module, torch.nn.BatchNorm2d) for module in network.modules()) == 5
     assert before.std() > 0.1

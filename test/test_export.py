@@ -17,7 +17,7 @@ from amf.experiments.export import CARD, export, trained_classifier
 from amf.inference.job import OUTPUT_NAME
 from amf.inference.predict import Predictor, score
 from amf.model import bundle
-from amf.model.bundle import CLASSES
+from amf.model.classifier import CLASSES
 from amf.training.loop import ADAPTER, BEST, fit
 from amf.training.recipe import Recipe, override
 

@@ -23,8 +23,8 @@ from safetensors.torch import load_file, save_file
 from amf.errors import JobError
 from amf.inference import job
 from amf.inference.job import OUTPUT_NAME, Prediction
-from amf.inference.predict import DeviceError
 from amf.model import bundle
+from amf.model.device import DeviceError
 
 from .conftest import ROOT
 from .test_bundle import change

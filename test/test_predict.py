@@ -9,10 +9,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from amf.inference.predict import DeviceError, Predictor, choose_device, compute_dtype, sigmoid, views
+from amf.inference.predict import Predictor, sigmoid
 from amf.model import bundle
 from amf.model.classifier import Classifier
-from amf.model.preprocess import to_input
+from amf.model.compact import Compact
+from amf.model.device import DeviceError, choose_device, compute_dtype
+from amf.model.preprocess import ImageSpec, to_input
+from amf.model.views import views
 
 MakeBundle = Callable[..., Path]
 Pages = NDArray[np.uint8]
@@ -93,6 +96,29 @@ def test_short_memory_splits_the_batch_and_changes_nothing(
     monkeypatch.setattr(amf.inference.predict, "score", short_of_memory)
     np.testing.assert_allclose(predictor.logits(pages), whole, atol=1e-6)
     assert sizes == [5, 3, 2, 2, 1]
+
+
+@pytest.mark.parametrize("backbone", ["compact", "timm"])
+def test_a_backbone_that_can_prepare_itself_does_so_in_full_precision(
+    make_bundle: MakeBundle, pages: Pages, monkeypatch: pytest.MonkeyPatch, backbone: str
+) -> None:
+    """The rest is left as it is stored: a foundation model in float32 would be twice as large."""
+    prepared: list[set[torch.dtype]] = []
+    monkeypatch.setattr(
+        Compact, "prepare_for_inference", lambda self: prepared.append({p.dtype for p in self.parameters()})
+    )
+    arguments = (
+        {"model_name": "vit_tiny_patch16_224", "img_size": 32, "depth": 1} if backbone == "timm" else None
+    )
+    image = ImageSpec(128, 32, "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    loaded = bundle.load(make_bundle(backbone=backbone, arguments=arguments, image=image, dtype="bfloat16"))
+    for member in loaded.members:
+        member.prepare_for_inference()
+    assert prepared == ([{torch.float32}] if backbone == "compact" else [])
+    stored = {p.dtype for p in loaded.members[0].backbone.parameters()}
+    assert stored == ({torch.float32} if backbone == "compact" else {torch.bfloat16})
+    assert np.isfinite(Predictor(loaded, "cpu").logits(pages)).all()
+    assert len(prepared) == 2 * (backbone == "compact")
 
 
 def test_a_logit_that_is_not_a_number_is_an_error(make_bundle: MakeBundle, pages: Pages) -> None:

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from amf.errors import RecipeError
-from amf.inference.predict import views
 from amf.model.classifier import Classifier, HeadSpec
+from amf.model.views import views
 from amf.training.network import build_classifier
 from amf.training.recipe import Model
 from amf.training.tied_weights import ORDER, move, relative_symmetries, tie, untie

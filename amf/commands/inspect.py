@@ -7,7 +7,7 @@ from typing import Any
 
 from amf.model import bundle
 from amf.model.bundle import Bundle, MemberSpec
-from amf.model.classifier import Classifier
+from amf.model.classifier import CLASSES, Classifier
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +25,7 @@ def describe(folder: Path, loaded: Bundle) -> Iterator[str]:
     """The lines of the description of a bundle that loading has verified."""
     spec = loaded.spec
     yield f"bundle       {spec.name} ({folder}), format {bundle.FORMAT_VERSION}, hashes and tensors verified"
-    yield f"classes      {', '.join(bundle.CLASSES)}; confidence is P({bundle.CLASSES[1]})"
+    yield f"classes      {', '.join(CLASSES)}; confidence is P({CLASSES[1]})"
     yield f"decision     temperature {spec.temperature:.6g}, threshold {spec.threshold:.6g}"
     yield f"fitted on    {spec.fitted_on}"
     for number, (member, model) in enumerate(zip(spec.members, loaded.members, strict=True), start=1):

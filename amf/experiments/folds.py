@@ -15,7 +15,8 @@ from amf.data.splits import Split, monitor_split
 from amf.errors import DataError
 from amf.experiments.export import trained_classifier
 from amf.files import written_whole
-from amf.inference.predict import choose_device, score
+from amf.inference.predict import score
+from amf.model.device import choose_device
 from amf.training.loop import HISTORY, fit
 from amf.training.recipe import Recipe, read_recipe
 

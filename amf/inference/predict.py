@@ -1,7 +1,6 @@
-"""Patches → logits → confidence and class: device and precision policy, batching, views, ensembling."""
+"""Patches → logits → confidence and class: batches, views, members, calibration."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,18 +8,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from amf.errors import AmfError
-from amf.model.bundle import CLASSES, DTYPES, Bundle, MemberSpec
-from amf.model.classifier import Classifier
-from amf.model.compact import Compact
+from amf.model.bundle import Bundle, MemberSpec
+from amf.model.classifier import CLASSES, Classifier
+from amf.model.device import DTYPES, DeviceError, choose_device, compute_dtype, keep_freed_memory
 from amf.model.preprocess import ImageSpec, to_input
+from amf.model.views import views
 
 MAX_BATCH = 64
 """Pages scored at once, at most: four of the platform's largest stacks, so that memory has a bound."""
-
-
-class DeviceError(AmfError):
-    """CUDA was asked for where there is none, or the network gave a logit that is not a number."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +43,11 @@ class Predictor:
         self.spec = bundle.spec
         self.device = choose_device(device)
         if self.device.type == "cpu":
-            _keep_freed_memory()
+            keep_freed_memory()
         self._members: list[tuple[MemberSpec, Classifier, torch.dtype]] = []
         for spec, model in zip(bundle.spec.members, bundle.members, strict=True):
             dtype = compute_dtype(DTYPES[spec.dtype], self.device)
-            backbone = model.backbone
-            if isinstance(backbone, Compact):
-                backbone.float().fuse()  # in float32: the product is rounded once
+            model.prepare_for_inference()
             model = model.to(self.device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             self._members.append((spec, model, dtype))
 
@@ -119,55 +112,7 @@ def score(model: Classifier, batch: Tensor, image: ImageSpec, view_count: int, d
     return logits.view(view_count, len(batch)).mean(0)  # (B,)
 
 
-def views(x: Tensor, count: int) -> Iterator[Tensor]:
-    """The first `count` (1 or 8) symmetries of the square of (B, 3, S, S): rotations, then mirrors."""
-    for symmetry in range(count):
-        yield move(x, symmetry)
-
-
-def move(x: Tensor, symmetry: int) -> Tensor:
-    """Apply a symmetry, 0 (none) to 7, to the last two axes: quarter turns, from 4 on also mirrored."""
-    turned = torch.rot90(x, symmetry % 4, (-2, -1))
-    return turned.flip(-1) if symmetry >= 4 else turned
-
-
 def sigmoid(z: float) -> float:
     """1 / (1 + exp(-z)), without overflow at either end."""
     small = math.exp(-abs(z))
     return 1 / (1 + small) if z >= 0 else small / (1 + small)
-
-
-def compute_dtype(stored: torch.dtype, device: torch.device) -> torch.dtype:
-    """Choose the type to compute in.
-
-    Weights stored in full precision are computed in it. Half-precision weights are computed in a half
-    type that the device has natively: theirs on GPUs from compute capability 8 on; float16 on older
-    GPUs, where bfloat16 is emulated and slow; bfloat16 on CPUs with AVX-512 BF16; else float32.
-    """
-    if stored == torch.float32:
-        return stored
-    if device.type == "cuda":
-        return stored if torch.cuda.get_device_capability(device)[0] >= 8 else torch.float16
-    return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
-
-
-def _keep_freed_memory() -> None:
-    """Have glibc's malloc reuse freed blocks of up to 32 MiB, where it would give them back to the system.
-
-    Its measure is the largest block that it has seen freed. Else activations are new memory at every
-    operation, which the system clears page by page: a tenth of the compact network's time.
-    """
-    torch.empty((32 << 20) - (64 << 10), dtype=torch.uint8)
-
-
-def choose_device(name: str) -> torch.device:
-    """Resolve "auto", "cpu" or "cuda"; DeviceError where CUDA is wanted and absent.
-
-    A CUDA device is named by its number: which one is current is a thread's own affair.
-    """
-    available = torch.cuda.is_available()
-    if name == "cuda" and not available:
-        raise DeviceError("device cuda was asked for, but no CUDA device is available")
-    if name == "cpu" or not available:
-        return torch.device("cpu")
-    return torch.device("cuda", torch.cuda.current_device())

@@ -35,7 +35,8 @@ class Backbone:
 
     Attributes
     ----------
-    build : makes the module, with random weights; its arguments are the bundle's.
+    build : makes the module, with random weights; its arguments are the bundle's. The module has an attribute
+        `embedding_size`; a method `prepare_for_inference`, if it has one, is called before it is served.
     arguments : defaults that the bundle's arguments override.
     image : image specification it was pre-trained with (or is trained with, for ours).
     hub : identifier on the Hugging Face hub, for those whose weights are published there.

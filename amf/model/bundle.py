@@ -20,14 +20,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from amf.errors import BundleError
-from amf.model.classifier import Classifier, HeadSpec
+from amf.model.classifier import CLASSES, Classifier, HeadSpec
+from amf.model.device import DTYPES
 from amf.model.digest import file_digest
 from amf.model.preprocess import ImageSpec
 
 FORMAT_VERSION = 1
 FILE_NAME = "bundle.json"
-CLASSES = ("normal", "atypical")
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,9 @@ from torch import Tensor, nn
 
 from amf.model import backbones
 
+CLASSES = ("normal", "atypical")
+"""The two answers; the logit is that of the second."""
+
 
 @dataclass(frozen=True)
 class HeadSpec:
@@ -47,3 +50,12 @@ class Classifier(nn.Module):
         """(B, 3, S, S) normalised → logits (B,) of P(atypical), embeddings (B, embedding_size)."""
         embedding = self.hidden(self.backbone(x))  # (B, embedding_size)
         return self.logit(embedding).squeeze(1), embedding
+
+    def prepare_for_inference(self) -> None:
+        """Let a backbone that can prepare itself do so, in place, once its weights are those to be served.
+
+        It does so in float32: what it folds together is rounded once, when it is cast to another type.
+        """
+        if (prepare := getattr(self.backbone, "prepare_for_inference", None)) is not None:
+            self.backbone.float()
+            prepare()

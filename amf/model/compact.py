@@ -81,7 +81,7 @@ class Compact(nn.Module):
         x = self.blocks(self.stem(x))  # (B, widths[-1], S / 16, S / 16)
         return self.norm(x).relu_().mean((2, 3))  # (B, widths[-1])
 
-    def fuse(self) -> None:
-        """Fold norms into convolutions where they follow one, for inference; in place."""
+    def prepare_for_inference(self) -> None:
+        """Fold norms into convolutions where they follow one; in place, in evaluation mode."""
         for block in self.blocks:
             block.fuse()  # type: ignore[operator]

@@ -34,7 +34,8 @@ from amf.augmentation.sets import augment, augmentation_named
 from amf.data.figures import Figures
 from amf.errors import DataError
 from amf.files import written_whole
-from amf.inference.predict import compute_dtype, score
+from amf.inference.predict import score
+from amf.model.device import compute_dtype
 from amf.model.preprocess import normalise, resize
 from amf.training.checkpoint import CURRENT, load_checkpoint, save_checkpoint
 from amf.training.losses import (

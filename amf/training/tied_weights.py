@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import register_parametrization, remove_parametrizations
 
-from amf.inference.predict import move
 from amf.model.classifier import Classifier
+from amf.model.views import move
 
 ORDER = 8
 """Symmetries of the square: four rotations, then the mirror image of each."""

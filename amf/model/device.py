@@ -1,0 +1,48 @@
+"""Where and in which type a network is computed, and how its memory is held."""
+
+import torch
+
+from amf.errors import AmfError
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+"""The types that weights may be stored in, by the name that a bundle gives them."""
+
+
+class DeviceError(AmfError):
+    """CUDA was asked for where there is none, or the network gave a logit that is not a number."""
+
+
+def choose_device(name: str) -> torch.device:
+    """Resolve "auto", "cpu" or "cuda"; DeviceError where CUDA is wanted and absent.
+
+    A CUDA device is named by its number: which one is current is a thread's own affair.
+    """
+    available = torch.cuda.is_available()
+    if name == "cuda" and not available:
+        raise DeviceError("device cuda was asked for, but no CUDA device is available")
+    if name == "cpu" or not available:
+        return torch.device("cpu")
+    return torch.device("cuda", torch.cuda.current_device())
+
+
+def compute_dtype(stored: torch.dtype, device: torch.device) -> torch.dtype:
+    """Choose the type to compute in.
+
+    Weights stored in full precision are computed in it. Half-precision weights are computed in a half
+    type that the device has natively: theirs on GPUs from compute capability 8 on; float16 on older
+    GPUs, where bfloat16 is emulated and slow; bfloat16 on CPUs with AVX-512 BF16; else float32.
+    """
+    if stored == torch.float32:
+        return stored
+    if device.type == "cuda":
+        return stored if torch.cuda.get_device_capability(device)[0] >= 8 else torch.float16
+    return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
+
+
+def keep_freed_memory() -> None:
+    """Have glibc's malloc reuse freed blocks of up to 32 MiB, where it would give them back to the system.
+
+    Its measure is the largest block that it has seen freed. Else activations are new memory at every
+    operation, which the system clears page by page: a tenth of the compact network's time.
+    """
+    torch.empty((32 << 20) - (64 << 10), dtype=torch.uint8)
