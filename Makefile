@@ -56,5 +56,5 @@ expected: .venv/run.stamp
 
 .venv/test.stamp: requirements-train.txt .venv/run.stamp
 	@echo "== installing the offline half's packages into .venv/ (some minutes, once)"
-	@$(INSTALL) requirements-train.txt
+	@$(INSTALL) requirements.txt --requirement requirements-train.txt
 	@touch $@

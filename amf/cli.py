@@ -30,21 +30,32 @@ def main(argv: list[str] | None = None) -> int:
 
     Returns
     -------
-    0 done; 2 a wrong input or argument; 3 an unusable bundle (see amf.errors).
+    0 done; 2 a wrong input or argument, or a package that is not installed; 3 an unusable bundle
+    (see amf.errors).
     """
     parser = argparse.ArgumentParser(prog="amf", description="Atypical mitotic figures, offline and online.")
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help=_summary())
     arguments = sys.argv[1:] if argv is None else argv
     command = parser.parse_args(arguments[:1]).command
 
-    module = importlib.import_module(f"amf.commands.{command}")
-    command_parser = argparse.ArgumentParser(prog=f"amf {command}", description=COMMANDS[command])
-    module.add_arguments(command_parser)
     try:
+        module = importlib.import_module(f"amf.commands.{command}")
+        command_parser = argparse.ArgumentParser(prog=f"amf {command}", description=COMMANDS[command])
+        module.add_arguments(command_parser)
         return int(module.run(command_parser.parse_args(arguments[1:])))
     except AmfError as error:
         print(error, file=sys.stderr)
         return error.exit_code
+    except ModuleNotFoundError as error:
+        package = (error.name or "").split(".")[0]
+        if package in ("", "amf"):  # ours to mend
+            raise
+        print(
+            f"`amf {command}` needs the package {package}, which is not installed: "
+            "run `pip install '.[train]'` in the checkout",
+            file=sys.stderr,
+        )
+        return 2
 
 
 def _summary() -> str:

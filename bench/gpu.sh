@@ -20,7 +20,7 @@ echo "== ablation with EfficientNetV2-S"
 if [ -n "${DATA:-}" ] && [ -n "${EFFICIENTNET:-}" ] && [ -f recipes/ablation.yaml ]; then
     mkdir -p build
     sed "s|weights: hub.*|weights: $EFFICIENTNET|" recipes/ablation.yaml >build/ablation.yaml
-    "$PYTHON" -m amf.cli ablate build/ablation.yaml --data "$DATA" --out build/ablation || failed=1
+    "$PYTHON" -m amf ablate build/ablation.yaml --data "$DATA" --out build/ablation || failed=1
 else
     echo "needs DATA, EFFICIENTNET and recipes/ablation.yaml"
 fi

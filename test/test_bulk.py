@@ -213,7 +213,7 @@ def test_killed_process_goes_on_to_the_same_table(tmp_path: Path, make_bundle: M
         os.link(drawn[number % 8], images / f"{number:05}.png")
     model = make_bundle()
     output = tmp_path / "p.csv"
-    command = [sys.executable, "-m", "amf.cli", "predict", str(images), "--model", str(model)]
+    command = [sys.executable, "-m", "amf", "predict", str(images), "--model", str(model)]
     process = subprocess.Popen([*command, "--output", str(output)], cwd=ROOT, stderr=subprocess.DEVNULL)
     part = parts.part_path(output, 0, 1)
     while process.poll() is None and not (part.exists() and part.read_bytes().count(b"\n") >= 2):
@@ -370,9 +370,7 @@ def test_stderr_outlives_stacks_that_are_read_at_once(tmp_path: Path, make_bundl
         save_tiff(images / f"{number}.tiff", generator.integers(0, 256, (2, 128, 128, 3), dtype=np.uint8))
     (images / "bad.tiff").write_bytes(b"II*\0")
     command = ["predict", str(images), "--model", str(make_bundle()), "--output", str(tmp_path / "p.csv")]
-    done = subprocess.run(
-        [sys.executable, "-m", "amf.cli", *command], cwd=ROOT, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-m", "amf", *command], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
     assert "1 of 101 files could not be scored" in done.stderr.splitlines()[-1]
 

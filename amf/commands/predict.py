@@ -16,6 +16,7 @@ from amf.inference.predict import Predictor
 from amf.model import bundle
 
 BUILT_IN_MODEL = Path(__file__).resolve().parents[2] / "model"
+"""The checkout's; an installed package has none, and then --model must be given."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--output", type=Path, required=True, metavar="TABLE", help=".csv, .parquet or .json")
     parser.add_argument(
-        "--model", type=Path, metavar="DIR", default=BUILT_IN_MODEL, help="bundle; default: ours"
+        "--model",
+        type=Path,
+        metavar="DIR",
+        default=BUILT_IN_MODEL,
+        required=not BUILT_IN_MODEL.is_dir(),
+        help="bundle; default: the checkout's",
     )
     parser.add_argument(
         "--root", type=Path, metavar="DIR", help="of a table's images; default: the table's folder"
