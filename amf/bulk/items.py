@@ -6,6 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from amf.bulk.read import is_stack, read_pages
 from amf.errors import DataError
 from amf.inference.stack import SUFFIXES
 
@@ -16,11 +20,24 @@ TRUTH_COLUMNS = ("label", "slide", "domain")
 
 @dataclass(frozen=True)
 class Item:
-    """One file to score: its name in the table, where it lies, and what the input table knew of it."""
+    """One file to score: its name in the table, where it lies, and what the input table knew of it.
+
+    The engine asks an item for no more than what is here, so that another kind is scored
+    by the same engine.
+    """
 
     image: str
     path: Path
     truth: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_stack(self) -> bool:
+        """Whether it may hold several figures, each with a page number in the table."""
+        return is_stack(self.path)
+
+    def read(self) -> NDArray[np.uint8]:
+        """Its figures: (N, 128, 128, 3) uint8 RGB; JobError if there are none to be read."""
+        return read_pages(self.path)
 
 
 def find_items(inputs: Sequence[str], root: Path | None = None) -> list[Item]:

@@ -2,14 +2,13 @@
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from amf.bulk.items import Item
 from amf.bulk.parts import chunks_of, line_count, part_path
-from amf.bulk.read import is_stack
 from amf.errors import DataError
 from amf.inference.predict import Predictor
 
@@ -24,11 +23,29 @@ class Outcome:
     faults: list[tuple[str, str]]
 
 
-def merge(items: Sequence[Item], predictor: Predictor, output: Path, world: int = 1) -> Outcome | None:
+class Scored(NamedTuple):
+    """One figure and its logit; `page` counts from 0 within its item, the `number`-th of the items."""
+
+    number: int
+    page: int
+    logit: float
+
+
+Write = Callable[[Path, Iterator[list[Scored]]], int]
+"""Writes the figures of each chunk, in the items' order, to a file; returns how many there were."""
+
+
+def merge(
+    items: Sequence[Item], predictor: Predictor, output: Path, world: int = 1, write: Write | None = None
+) -> Outcome | None:
     """Write the table once every rank is through, and remove the part files.
 
     Whichever rank finds all parts complete writes the table. Should two find so at once, both write the same
     table, and the one that comes second to the part files leaves the other's alone.
+
+    Parameters
+    ----------
+    write : what fills the file; by default `table_writer`, in the format that the output's suffix names.
 
     Returns
     -------
@@ -44,9 +61,10 @@ def merge(items: Sequence[Item], predictor: Predictor, output: Path, world: int 
     try:
         if not all(line_count(part) == 1 + len(chunks[rank::world]) for rank, part in enumerate(parts)):
             return None
-        rows = _merged_rows(items, parts, len(chunks), predictor, faults)
-        columns = ["image", "page", "class", "confidence", "logit", *items[0].truth]
-        figures = _write_table(output, columns, rows)
+        partial = output.with_name(f"{output.name}.partial")
+        scored = _merged(items, parts, len(chunks), faults)
+        figures = (write or table_writer(items, predictor, output.suffix))(partial, scored)
+        partial.replace(output)
         report = errors_path(output)
         report.unlink(missing_ok=True)
         if faults:
@@ -68,10 +86,10 @@ def errors_path(output: Path) -> Path:
     return output.with_name(f"{output.stem}.errors.csv")
 
 
-def _merged_rows(
-    items: Sequence[Item], parts: list[Path], chunks: int, predictor: Predictor, faults: list[tuple[str, str]]
-) -> Iterator[list[dict[str, Any]]]:
-    """The rows of each chunk, in the order of the items; the faults met are appended to `faults`."""
+def _merged(
+    items: Sequence[Item], parts: list[Path], chunks: int, faults: list[tuple[str, str]]
+) -> Iterator[list[Scored]]:
+    """The figures of each chunk, in the order of the items; the faults met are appended to `faults`."""
     files = [part.open() for part in parts]
     try:
         for file in files:
@@ -79,39 +97,42 @@ def _merged_rows(
         for chunk in range(chunks):
             content = json.loads(files[chunk % len(files)].readline())
             faults += [(items[index].image, reason) for index, reason in content["faults"]]
-            yield [_row(items[index], page, logit, predictor) for index, page, logit in content["rows"]]
+            yield [Scored(*row) for row in content["rows"]]
     finally:
         for file in files:
             file.close()
+
+
+def table_writer(items: Sequence[Item], predictor: Predictor, suffix: str) -> Write:
+    """What writes a table in the format of `suffix`, one of TABLE_SUFFIXES, chunk by chunk."""
+    columns = ["image", "page", "class", "confidence", "logit", *items[0].truth]
+    writer = {".csv": _write_csv, ".json": _write_json, ".parquet": _write_parquet}[suffix]
+
+    def write(path: Path, chunks: Iterator[list[Scored]]) -> int:
+        count = 0
+
+        def rows() -> Iterator[list[dict[str, Any]]]:
+            nonlocal count
+            for chunk in chunks:
+                count += len(chunk)
+                yield [_row(items[number], page, logit, predictor) for number, page, logit in chunk]
+
+        writer(path, columns, rows())
+        return count
+
+    return write
 
 
 def _row(item: Item, page: int, logit: float, predictor: Predictor) -> dict[str, Any]:
     prediction = predictor.decide(logit)
     return {
         "image": item.image,
-        "page": page if is_stack(item.path) else None,
+        "page": page if item.is_stack else None,
         "class": prediction.label,
         "confidence": prediction.confidence,
         "logit": logit,
         **item.truth,
     }
-
-
-def _write_table(output: Path, columns: list[str], chunks: Iterator[list[dict[str, Any]]]) -> int:
-    """Write the rows as they come, to a temporary file that is renamed; returns how many there were."""
-    writers = {".csv": _write_csv, ".json": _write_json, ".parquet": _write_parquet}
-    partial = output.with_name(f"{output.name}.partial")
-    count = 0
-
-    def counted() -> Iterator[list[dict[str, Any]]]:
-        nonlocal count
-        for rows in chunks:
-            count += len(rows)
-            yield rows
-
-    writers[output.suffix](partial, columns, counted())
-    partial.replace(output)
-    return count
 
 
 def _write_csv(path: Path, columns: list[str], chunks: Iterator[list[dict[str, Any]]]) -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from amf.bulk.items import Item
-from amf.bulk.read import is_stack
 from amf.errors import DataError
 
 CHUNK_PAGES = 64
@@ -29,7 +28,7 @@ def chunks_of(items: Sequence[Item]) -> list[range]:
     """Cut the numbers of the items into chunks of CHUNK_PAGES pages, as far as their names tell."""
     chunks, start, pages = [], 0, 0
     for index, item in enumerate(items):
-        pages += STACK_PAGES if is_stack(item.path) else 1
+        pages += STACK_PAGES if item.is_stack else 1
         if pages >= CHUNK_PAGES or index == len(items) - 1:
             chunks.append(range(start, index + 1))
             start, pages = index + 1, 0

@@ -15,7 +15,6 @@ from tqdm import tqdm
 
 from amf.bulk.items import Item
 from amf.bulk.parts import chunks_of, header_of, line_of, part_path, resume
-from amf.bulk.read import read_pages
 from amf.errors import DataError, JobError
 from amf.inference.predict import Predictor
 
@@ -118,7 +117,7 @@ def _score_chunk(
         if stop.is_set():
             return [], []  # which nobody takes
         try:
-            waiting += [(index, page, patch) for page, patch in enumerate(read_pages(items[index].path))]
+            waiting += [(index, page, patch) for page, patch in enumerate(items[index].read())]
         except JobError as error:
             faults.append((index, str(error)))
         while len(waiting) >= BATCH_PATCHES:
