@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from amf.inference.job import SOCKET
+from amf.inference.sockets import INPUT_SOCKET as SOCKET
 from amf.model import bundle
 from amf.model.backbones import BACKBONES
 from amf.model.classifier import Classifier, HeadSpec

@@ -1,4 +1,4 @@
-"""Draw the jobs under test/input/: one stack of mitotic figures, as a multi-page TIFF and as an MHA image.
+"""Draw the jobs under test/input/: one stack, as TIFF and as MHA, in each form of inputs.json.
 
     python test/draw_fixtures.py [FOLDER]        FOLDER: where the jobs go, default test/input/
 
@@ -10,6 +10,7 @@ or the bundle has changed, `make expected` writes it anew.
 """
 
 import json
+import shutil
 import sys
 import uuid
 from collections.abc import Callable
@@ -279,12 +280,23 @@ def draw_stack() -> NDArray[np.uint8]:
 
 
 def write_jobs(folder: Path) -> None:
-    """Write `folder`/tiff and `folder`/mha, each what the platform mounts at /input."""
+    """Write jobs, each what the platform mounts at /input.
+
+    tiff, mha : one stack in both formats, its socket under `interface`, as the platform wrote it until 2025.
+    socket : the TIFF, its socket under `socket` alone, as the starter kit of 2026 has it.
+    both : the MHA, its socket under both keys, as the platform writes it for older containers.
+    """
     pages = draw_stack()
-    tiff = _job(folder / "tiff", "stack.tiff") / f"{_file_name(0)}.tif"
+    interface = {"slug": SLUG, "kind": "Image", "super_kind": "Image", "relative_path": f"images/{SLUG}"}
+    kinds = {"is_image_kind": True, "is_panimg_kind": True, "is_dicom_image_kind": False}
+    kinds |= {"is_json_kind": False, "is_file_kind": False}
+    socket = {"slug": SLUG, "relative_path": f"images/{SLUG}", **kinds, "example_value": None}
+
+    tiff = _job(folder / "tiff", 0, "tiff", interface=interface)
     first, *rest = [Image.fromarray(page) for page in pages]
     first.save(
         tiff,
+        format="TIFF",
         save_all=True,
         append_images=rest,
         compression="tiff_adobe_deflate",
@@ -292,20 +304,21 @@ def write_jobs(folder: Path) -> None:
         x_resolution=float(PIXELS_PER_INCH),
         y_resolution=float(PIXELS_PER_INCH),
     )
-    mha = _job(folder / "mha", "stack.mha") / f"{_file_name(1)}.mha"
+    mha = _job(folder / "mha", 1, "mha", interface=interface)
     image = SimpleITK.GetImageFromArray(pages, isVector=True)  # size (128, 128, 16), 3 components
     image.SetSpacing((UM_PER_PX / 1000, UM_PER_PX / 1000, 1.0))  # mm
     SimpleITK.WriteImage(image, str(mha), useCompression=True)
+    shutil.copy(tiff, _job(folder / "socket", 2, "tiff", socket=socket))
+    shutil.copy(mha, _job(folder / "both", 3, "mha", socket=socket, interface=interface))
 
 
-def _job(folder: Path, uploaded_name: str) -> Path:
-    """Write the job's inputs.json; return the folder that takes its image."""
+def _job(folder: Path, number: int, suffix: str, **sockets: dict[str, object]) -> Path:
+    """Write the job's inputs.json; return the path that takes its image."""
     images = folder / "images" / SLUG
     images.mkdir(parents=True, exist_ok=True)
-    interface = {"slug": SLUG, "kind": "Image", "super_kind": "Image", "relative_path": f"images/{SLUG}"}
-    socket = {"file": None, "image": {"name": uploaded_name}, "value": None, "interface": interface}
-    (folder / "inputs.json").write_text(json.dumps([socket], indent=4) + "\n", encoding="utf-8")
-    return images
+    entry = {"file": None, "image": {"name": f"stack.{suffix}"}, "value": None, **sockets}
+    (folder / "inputs.json").write_text(json.dumps([entry], indent=4) + "\n", encoding="utf-8")
+    return images / f"{_file_name(number)}.{suffix.replace('tiff', 'tif')}"
 
 
 def _file_name(job: int) -> str:

@@ -20,7 +20,8 @@ from PIL import Image
 
 from amf.errors import JobError
 from amf.inference import job, stack
-from amf.inference.job import OUTPUT_NAME, SOCKET
+from amf.inference.sockets import INPUT_SOCKET as SOCKET
+from amf.inference.sockets import OUTPUT_NAME
 
 from .conftest import ROOT, save_tiff, write_job
 from .made import ASCII, DOUBLE, FLOAT, LONG, RATIONAL, SHORT, UNHEARD_OF, Page, Tag, mha, rgb_page, tiff
@@ -116,6 +117,28 @@ BAD_JOBS: dict[str, tuple[Callable[[Path], object], str]] = {
     "an object": (sockets(lambda c: {"a": 1}), "is not a list of sockets"),
     "no interface": (sockets(lambda c: [{}]), "is not a list of sockets"),
     "interface is null": (sockets(lambda c: [{"interface": None}]), "is not a list of sockets"),
+    "socket is text": (sockets(lambda c: [{"socket": SOCKET}]), "is not a list of sockets"),
+    "socket without a path": (sockets(lambda c: [{"socket": {"slug": SOCKET}}]), "is not a list of sockets"),
+    "socket and interface are null": (
+        sockets(lambda c: [{"socket": None, "interface": None}]),
+        "is not a list of sockets",
+    ),
+    "socket beside an interface that is text": (
+        sockets(lambda c: [{"socket": c[0]["interface"], "interface": SOCKET}]),
+        "is not a list of sockets",
+    ),
+    "socket and interface differ in slug": (
+        sockets(lambda c: [{**c[0], "socket": {**c[0]["interface"], "slug": "another"}}]),
+        f"has slug 'another' under socket and '{SOCKET}' under interface, expected the same",
+    ),
+    "socket and interface differ in path": (
+        sockets(lambda c: [{**c[0], "socket": {**c[0]["interface"], "relative_path": "x"}}]),
+        "has relative_path 'x' under socket and 'images/",
+    ),
+    "socket has a path, interface none": (
+        sockets(lambda c: [{"socket": c[0]["interface"], "interface": {"slug": SOCKET}}]),
+        "under socket and None under interface",
+    ),
     "no sockets": (sockets(lambda c: []), "has sockets []"),
     "another socket": (interface(slug="histopathology-roi"), "has sockets ['histopathology-roi']"),
     "a slug that is no text": (interface(slug=[SOCKET]), "has sockets [["),
@@ -583,6 +606,13 @@ UNUSUAL_SOCKETS: dict[str, Callable[[str], bytes]] = {
     ).encode(),
     "NaN in a field that is not read": lambda text: text.replace('"image"', '"pk": NaN, "image"').encode(),
     "white space without end": lambda text: (" " * 900_000 + text).encode(),
+    "socket in place of interface": lambda text: text.replace('"interface"', '"socket"').encode(),
+    "socket, and interface null": lambda text: text.replace(
+        '"interface"', '"interface": null, "socket"'
+    ).encode(),
+    "socket and interface": lambda text: json.dumps(
+        [{**entry, "socket": {**entry["interface"], "is_image_kind": True}} for entry in json.loads(text)]
+    ).encode(),
 }
 
 

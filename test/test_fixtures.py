@@ -14,7 +14,12 @@ from . import draw_fixtures
 from .check_output import differences, faults_of_format
 
 FOLDER = Path(__file__).parent / "input"
-JOBS = ["tiff", "mha"]
+JOBS = {  # job -> the keys that its inputs.json describes the socket under
+    "tiff": ["interface"],
+    "mha": ["interface"],
+    "socket": ["socket"],
+    "both": ["socket", "interface"],
+}
 
 
 @pytest.fixture(scope="module")
@@ -33,17 +38,19 @@ def test_drawing_again_gives_the_same_bytes(drawn):
     ours = {file.relative_to(FOLDER): file.read_bytes() for file in FOLDER.rglob("*") if file.is_file()}
     again = {file.relative_to(drawn): file.read_bytes() for file in drawn.rglob("*") if file.is_file()}
 
-    assert len(ours) == 4
+    assert len(ours) == 8
     assert ours == again
 
 
 @pytest.mark.parametrize("job", JOBS)
 def test_inputs_name_the_socket_and_the_folder_that_holds_one_image(job):
-    [socket] = json.loads((FOLDER / job / "inputs.json").read_text())
+    [entry] = json.loads((FOLDER / job / "inputs.json").read_text())
 
-    assert socket["interface"]["slug"] == "stacked-histopathology-roi-cropouts"
-    assert (FOLDER / job / socket["interface"]["relative_path"]) == only_image(job).parent
-    assert socket["image"]["name"] != only_image(job).name
+    assert [key for key in ("socket", "interface") if key in entry] == JOBS[job]
+    for key in JOBS[job]:
+        assert entry[key]["slug"] == "stacked-histopathology-roi-cropouts"
+        assert (FOLDER / job / entry[key]["relative_path"]) == only_image(job).parent
+    assert entry["image"]["name"] != only_image(job).name
 
 
 def test_tiff_is_what_the_platform_gives():

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from amf.errors import JobError
 from amf.inference import job
-from amf.inference.job import SOCKET
+from amf.inference.sockets import INPUT_SOCKET as SOCKET
 
 from .conftest import ROOT, write_job
 
@@ -53,7 +53,8 @@ VALUES = st.recursive(
     max_leaves=6,
 )
 INTERFACES = st.fixed_dictionaries({}, optional={"slug": VALUES, "relative_path": VALUES, "kind": VALUES})
-SOCKETS = st.fixed_dictionaries({}, optional={"interface": INTERFACES | VALUES, "image": VALUES})
+DESCRIBED = INTERFACES | VALUES
+SOCKETS = st.fixed_dictionaries({}, optional={"socket": DESCRIBED, "interface": DESCRIBED, "image": VALUES})
 DESCRIPTIONS = st.lists(SOCKETS | VALUES, max_size=3) | VALUES
 
 

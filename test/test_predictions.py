@@ -16,14 +16,20 @@ OUTPUT = "multiple-mitotic-figure-classification"
 
 @pytest.fixture
 def write_platform(tmp_path: Path) -> Callable[..., Path]:
-    """A folder as the platform hands it to the evaluation: stacks with their outputs and truths."""
+    """A folder as the platform hands it to the evaluation: stacks with their outputs and truths.
 
-    def write(outputs: dict[str, Any], truth: dict[str, list[str]]) -> Path:
+    `keys` are what a job describes its sockets under: one, or both, as the platform does at times.
+    """
+
+    def write(
+        outputs: dict[str, Any], truth: dict[str, list[str]], keys: tuple[str, ...] = ("interface",)
+    ) -> Path:
         jobs = []
         for number, (image, output) in enumerate(outputs.items()):
             socket = {"slug": OUTPUT, "relative_path": f"{OUTPUT}.json"}
-            stack = {"interface": {"slug": "stacked-histopathology-roi-cropouts"}, "image": {"name": image}}
-            jobs.append({"pk": f"job-{number}", "inputs": [stack], "outputs": [{"interface": socket}]})
+            stack = {"slug": "stacked-histopathology-roi-cropouts"}
+            inputs = [{"image": {"name": image}, **dict.fromkeys(keys, stack)}]
+            jobs.append({"pk": f"job-{number}", "inputs": inputs, "outputs": [dict.fromkeys(keys, socket)]})
             path = tmp_path / f"job-{number}" / "output" / f"{OUTPUT}.json"
             path.parent.mkdir(parents=True)
             path.write_text(json.dumps(output))
@@ -51,6 +57,28 @@ def test_platform_layout_becomes_one_row_a_figure(write_platform: Callable[..., 
         "domain": [1, 1],
     }
     assert read.notes == []
+
+
+@pytest.mark.parametrize("keys", [("socket",), ("socket", "interface")])
+def test_sockets_are_read_under_the_keys_of_today(
+    write_platform: Callable[..., Path], keys: tuple[str, ...]
+) -> None:
+    read = predictions.read(write_platform({"a.tiff": GOOD}, TRUTH, keys))
+
+    assert read.figures["confidence"].to_list() == [0.1, 0.9]
+
+
+@pytest.mark.parametrize("side", ["inputs", "outputs"])
+def test_a_socket_described_twice_and_differently_is_refused(
+    write_platform: Callable[..., Path], side: str
+) -> None:
+    folder = write_platform({"a.tiff": GOOD}, TRUTH)
+    jobs = json.loads((folder / "predictions.json").read_text())
+    jobs[0][side][0]["socket"] = {**jobs[0][side][0]["interface"], "relative_path": "x.json"}
+    (folder / "predictions.json").write_text(json.dumps(jobs))
+
+    with pytest.raises(DataError, match=r"job 0: one of its sockets has relative_path 'x.json' under socket"):
+        predictions.read(folder)
 
 
 def test_truth_without_job_is_noted(write_platform: Callable[..., Path]) -> None:

@@ -16,10 +16,9 @@ import pandas as pd
 from pandas import DataFrame, Series
 
 from amf.errors import DataError
+from amf.inference.sockets import INPUT_SOCKET, OUTPUT_SOCKET, socket_of
 
 CLASSES = {"normal": 0, "atypical": 1}
-INPUT_SOCKET = "stacked-histopathology-roi-cropouts"
-OUTPUT_SOCKET = "multiple-mitotic-figure-classification"
 
 
 @dataclass(frozen=True)
@@ -117,19 +116,18 @@ def _read_platform(folder: Path, truth_path: Path) -> Predictions:
 def _job_sockets(job: Any, where: str) -> tuple[str, str, str]:
     """The job's key, the name of its input image and the relative path of its output."""
     try:
-        inputs = {value["interface"]["slug"]: value for value in job["inputs"]}
-        outputs = {value["interface"]["slug"]: value for value in job["outputs"]}
+        inputs = {socket_of(value)["slug"]: value for value in job["inputs"]}
+        outputs = {socket_of(value)["slug"]: socket_of(value) for value in job["outputs"]}
         if list(inputs) != [INPUT_SOCKET]:
             raise DataError(f"{where}: its inputs are {sorted(inputs)}, expected {INPUT_SOCKET!r} alone")
         if OUTPUT_SOCKET not in outputs:
             raise DataError(f"{where}: its outputs are {sorted(outputs)}, expected {OUTPUT_SOCKET!r}")
-        image, path = (
-            inputs[INPUT_SOCKET]["image"]["name"],
-            outputs[OUTPUT_SOCKET]["interface"]["relative_path"],
-        )
+        image, path = inputs[INPUT_SOCKET]["image"]["name"], outputs[OUTPUT_SOCKET]["relative_path"]
         return str(job["pk"]), str(image), str(path)
     except (KeyError, TypeError) as error:
         raise DataError(f"{where} is not a job as the platform writes it: {error}") from error
+    except ValueError as error:
+        raise DataError(f"{where}: one of its sockets {error}") from error
 
 
 def _check_output(output: Any, where: str) -> tuple[int, float]:

@@ -8,11 +8,9 @@ from pathlib import Path
 
 from amf.errors import JobError
 from amf.inference.predict import Prediction, Predictor
+from amf.inference.sockets import INPUT_SOCKET, OUTPUT_NAME, socket_of
 from amf.inference.stack import SUFFIXES, read_stack, silence
 from amf.model import bundle
-
-SOCKET = "stacked-histopathology-roi-cropouts"
-OUTPUT_NAME = "multiple-mitotic-figure-classification.json"
 
 MAX_SOCKETS_BYTES = 1 << 20
 """A longer inputs.json is no job: the platform's holds a few hundred bytes."""
@@ -96,14 +94,17 @@ def _read_relative_path(sockets_file: Path) -> str:
         raise JobError(f"{sockets_file} is not valid JSON: {error}") from error
 
     try:
-        slugs = [socket["interface"]["slug"] for socket in sockets]
-        relative_paths = [socket["interface"]["relative_path"] for socket in sockets]
+        described = [socket_of(entry) for entry in sockets]
+        slugs = [socket["slug"] for socket in described]
+        relative_paths = [socket["relative_path"] for socket in described]
     except (TypeError, KeyError) as error:
         raise JobError(
-            f"{sockets_file} is not a list of sockets with interface, slug and relative_path"
+            f"{sockets_file} is not a list of sockets, each with slug and path under socket or interface"
         ) from error
-    if slugs != [SOCKET]:
-        raise JobError(f"{sockets_file} has sockets {slugs!r}, expected ['{SOCKET}']")
+    except ValueError as error:
+        raise JobError(f"{sockets_file} {error}") from error
+    if slugs != [INPUT_SOCKET]:
+        raise JobError(f"{sockets_file} has sockets {slugs!r}, expected ['{INPUT_SOCKET}']")
     if not isinstance(relative_paths[0], str) or len(relative_paths[0]) > os.pathconf("/", "PC_PATH_MAX"):
         raise JobError(f"{sockets_file} has relative_path {relative_paths[0]!r}, expected a path")
     return relative_paths[0]
