@@ -71,12 +71,13 @@ def test_the_command_writes_a_png(folder, tmp_path, capsys):
         (["--count", "0"], "--count is 0"),
         (["--field-of-view-px", "33"], "--field-of-view-px is 33, expected 1 to the patches' 32 px"),
         (["--field-of-view-px", "-1"], "--field-of-view-px is -1"),
-        (["--out", "missing/sheet.png"], "missing/sheet.png cannot be written"),
+        (["--out", "file/sheet.png"], "file/sheet.png cannot be written"),
         (["--patches", "missing"], "missing holds no PNG file"),
     ],
 )
 def test_the_command_names_what_is_wrong(folder, tmp_path, monkeypatch, capsys, flags, message):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
     arguments = ["augment", "--patches", str(folder), "--out", "sheet.png", *flags]
     assert cli.main(arguments) == 2
     error = capsys.readouterr().err

@@ -20,6 +20,7 @@ import pytest
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
+from amf import files
 from amf.errors import JobError
 from amf.inference import job
 from amf.inference.job import OUTPUT_NAME, Prediction
@@ -32,6 +33,7 @@ from .test_bundle import change
 Make = Callable[..., Path]
 Pages = NDArray[np.uint8]
 
+SOURCES = (job.__file__, files.__file__, tempfile.__file__)
 PREDICTIONS = [Prediction("normal", 0.125), Prediction("atypical", 0.75)]
 JOB = ROOT / "test" / "input" / "tiff"
 
@@ -61,12 +63,12 @@ def in_a_child(work: Callable[[], object]) -> int:
 
 
 def write_and_die_at(line: int, output: Path) -> None:
-    """Write the answer, but end at the given line of those that are passed in job.py and tempfile.py."""
+    """Write the answer, but end at the given line of those passed in job.py, files.py and tempfile.py."""
     passed = 0
 
     def count(frame: FrameType, event: str, argument: object) -> Any:
         nonlocal passed
-        passed += event == "line" and frame.f_code.co_filename in (job.__file__, tempfile.__file__)
+        passed += event == "line" and frame.f_code.co_filename in SOURCES
         if passed == line:
             os.kill(os.getpid(), signal.SIGKILL)
         return count

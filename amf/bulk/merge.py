@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from amf.bulk.items import Item
 from amf.bulk.parts import chunks_of, line_count, part_path
 from amf.errors import DataError
+from amf.files import written_whole
 from amf.inference.predict import Predictor
 
 TABLE_SUFFIXES = (".csv", ".parquet", ".json")
@@ -61,20 +62,19 @@ def merge(
     try:
         if not all(line_count(part) == 1 + len(chunks[rank::world]) for rank, part in enumerate(parts)):
             return None
-        partial = output.with_name(f"{output.name}.partial")
         scored = _merged(items, parts, len(chunks), faults)
-        figures = (write or table_writer(items, predictor, output.suffix))(partial, scored)
-        partial.replace(output)
+        with written_whole(output) as partial:
+            figures = (write or table_writer(items, predictor, output.suffix))(partial, scored)
         report = errors_path(output)
         report.unlink(missing_ok=True)
         if faults:
-            with report.open("w", newline="") as file:
+            with written_whole(report) as partial, partial.open("w", newline="") as file:
                 csv.writer(file, lineterminator="\n").writerows([("image", "error"), *faults])
         for part in parts:
             part.unlink(missing_ok=True)
-    except FileNotFoundError:
-        if output.exists():
-            return None
+    except DataError as error:
+        if isinstance(error.__cause__, FileNotFoundError) and output.exists():
+            return None  # another rank took the part files away
         raise
     except OSError as error:
         raise DataError(f"{output} cannot be written: {error.strerror or error}") from error

@@ -6,6 +6,7 @@ from pathlib import Path
 from amf.augmentation.contact_sheet import draw_contact_sheet, read_patches
 from amf.augmentation.geometry import View
 from amf.errors import DataError
+from amf.files import written_whole
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,9 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not 0 < field_of_view_px <= side_px:
         raise DataError(f"--field-of-view-px is {field_of_view_px}, expected 1 to the patches' {side_px} px")
     sheet = draw_contact_sheet(patches, View(field_of_view_px, side_px), arguments.seed)
-    try:
-        sheet.save(arguments.out, format="PNG")
-    except OSError as error:
-        raise DataError(f"{arguments.out} cannot be written: {error}") from error
+    with written_whole(arguments.out) as partial:
+        sheet.save(partial, format="PNG")
     print(f"{arguments.out}: {len(patches)} patches")
     return 0

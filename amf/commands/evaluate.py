@@ -4,8 +4,8 @@ import argparse
 import json
 from pathlib import Path
 
-from amf.errors import DataError
 from amf.evaluation import predictions, report, summary
+from amf.files import write_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,11 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     evaluated = predictions.read(arguments.predictions, arguments.truth)
     other = predictions.read(arguments.compare, arguments.truth) if arguments.compare else None
     numbers = summary.summarise(evaluated, arguments.replicates, arguments.seed, other)
-    try:
-        arguments.output.mkdir(parents=True, exist_ok=True)
-        (arguments.output / "metrics.json").write_text(json.dumps(numbers, indent=2, allow_nan=False) + "\n")
-    except OSError as error:
-        raise DataError(f"{arguments.output} cannot be written: {error.strerror}") from error
+    write_text(arguments.output / "metrics.json", json.dumps(numbers, indent=2, allow_nan=False) + "\n")
     report.write(arguments.output / "report.html", evaluated, numbers, arguments.title, arguments.patches)
     print(summary.as_text(numbers))
     print(f"wrote {arguments.output / 'metrics.json'} and {arguments.output / 'report.html'}")

@@ -19,7 +19,7 @@ from amf.experiments.lodo import (
     run_lodo,
 )
 from amf.experiments.scores import markdown
-from amf.files import written_whole
+from amf.files import write_text, written_whole
 from amf.training.recipe import override, read_grid
 
 
@@ -87,6 +87,5 @@ def _compare(first: Path, second: Path, out: Path) -> None:
 
 
 def _show(text: str, path: Path) -> None:
-    with written_whole(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+    write_text(path, text)
     print(text)

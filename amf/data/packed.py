@@ -16,7 +16,7 @@ from tqdm import tqdm
 from amf.data.patches import PATCH_PX, file_of, read_patches
 from amf.data.table import REMOVED_COLUMNS, remove_identical, table_hash
 from amf.errors import DataError
-from amf.files import written_whole
+from amf.files import write_text, written_whole
 from amf.model.digest import file_digest
 
 UNUSABLE_IMAGE = "unusable image"
@@ -111,8 +111,7 @@ def pack(
         "request": request,
         "removed": json.loads(removed.to_json(orient="records")),
     }
-    with written_whole(path.with_suffix(".json")) as partial:
-        partial.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    write_text(path.with_suffix(".json"), json.dumps(record, indent=1) + "\n")
     return load(path)
 
 

@@ -18,7 +18,7 @@ from amf.data.sources.amibr import amibr_slide
 from amf.data.sources.base import read_records, whole
 from amf.data.table import table_hash
 from amf.errors import DataError
-from amf.files import written_whole
+from amf.files import write_text
 
 Rows = NDArray[np.int64]
 
@@ -168,8 +168,7 @@ def save_splits(splits: Sequence[Split], path: Path) -> None:
         {**vars(split), "train": split.train.tolist(), "held_out": split.held_out.tolist()}
         for split in splits
     ]
-    with written_whole(path) as partial:
-        partial.write_text(json.dumps({"splits": content}) + "\n", encoding="utf-8")
+    write_text(path, json.dumps({"splits": content}) + "\n")
 
 
 def load_splits(path: Path, table: DataFrame) -> list[Split]:

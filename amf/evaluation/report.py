@@ -16,6 +16,7 @@ from amf.bulk.read import read_pages
 from amf.errors import DataError, JobError
 from amf.evaluation import charts, metrics, summary
 from amf.evaluation.predictions import Predictions
+from amf.files import write_text
 
 GALLERY_SIZE = 12
 
@@ -46,10 +47,7 @@ def write(
     """
     if patches is not None and not patches.is_dir():
         raise DataError(f"{patches} is not a folder, expected the one with the patches the predictions name")
-    try:
-        path.write_text(render(predictions, numbers, title, patches), encoding="utf-8")
-    except OSError as error:
-        raise DataError(f"{path} cannot be written: {error.strerror}") from error
+    write_text(path, render(predictions, numbers, title, patches))
 
 
 def render(predictions: Predictions, numbers: dict[str, Any], title: str, patches: Path | None) -> str:

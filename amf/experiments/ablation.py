@@ -11,7 +11,7 @@ from amf.experiments.paper import METRICS, TABLE_1
 from amf.experiments.plots import draw_ablation
 from amf.experiments.record import write_record
 from amf.experiments.scores import confidences_of, markdown, scores
-from amf.files import written_whole
+from amf.files import write_text, written_whole
 from amf.training.checkpoint import remove_checkpoints
 from amf.training.recipe import BASELINE, Recipe, override
 
@@ -91,8 +91,7 @@ def collect_ablation(
         by_fold.to_csv(partial, index=False)
     with written_whole(out / f"{TABLE}.csv") as partial:
         table.to_csv(partial, index_label="cell")
-    with written_whole(out / f"{TABLE}.md") as partial:
-        partial.write_text(report(recipe, figures, table, folds), encoding="utf-8")
+    write_text(out / f"{TABLE}.md", report(recipe, figures, table, folds))
     variants = table.drop(index=BASELINE)
     draw_ablation(variants, _paper_table().reindex(variants.index), out / f"{TABLE}.png")
     write_record(out, recipe, figures, cells=cells, folds=folds)

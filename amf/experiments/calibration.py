@@ -20,7 +20,7 @@ from amf.experiments.plots import draw_reliability, draw_threshold_curve
 from amf.experiments.record import read_record
 from amf.experiments.scores import PAPER_THRESHOLD, markdown, scores
 from amf.experiments.threshold import Threshold, fit_temperature, fit_threshold
-from amf.files import written_whole
+from amf.files import write_text, written_whole
 from amf.model.bundle import BundleSpec, read_spec, write_spec
 
 CALIBRATION = "calibration"
@@ -111,8 +111,7 @@ def calibrate(lodo: list[Path], out: Path) -> Calibration:
         table_hash=records[0]["table_hash"],
     )
 
-    with written_whole(out / f"{CALIBRATION}.json") as partial:
-        partial.write_text(json.dumps(dataclasses.asdict(result), indent=1) + "\n", encoding="utf-8")
+    write_text(out / f"{CALIBRATION}.json", json.dumps(dataclasses.asdict(result), indent=1) + "\n")
     with written_whole(out / f"{CALIBRATION}.md") as partial:
         costs = threshold_costs(predictions.assign(confidence=after), threshold.value)
         partial.write_text(report(result, costs), encoding="utf-8")
@@ -201,7 +200,7 @@ def calibrate_bundle(calibration: Calibration, folder: Path) -> BundleSpec:
         provenance={**spec.provenance, "calibration": dataclasses.asdict(calibration)},
     )
     write_spec(folder, spec)
-    (folder / CARD).write_text(model_card(spec), encoding="utf-8")
+    write_text(folder / CARD, model_card(spec))
     return spec
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from amf import __version__
 from amf.errors import DataError
 from amf.experiments.card import model_card
+from amf.files import write_text
 from amf.model.bundle import BundleSpec, MemberSpec, write
 from amf.model.classifier import Classifier
 from amf.training.loop import BEST
@@ -93,7 +94,7 @@ def export(
         fitted_on=fitted_on,
         provenance={**record, "made_with": made_with},
     )
-    (target / CARD).write_text(model_card(spec), encoding="utf-8")
+    write_text(target / CARD, model_card(spec))
     return spec
 
 

@@ -27,7 +27,7 @@ from amf.experiments.scores import (
     with_mean_and_std,
 )
 from amf.experiments.threshold import fit_threshold
-from amf.files import written_whole
+from amf.files import write_text, written_whole
 from amf.training.recipe import Recipe, write_recipe
 
 OUT_OF_FOLD, SUMMARY = "out-of-fold.csv", "summary"
@@ -86,8 +86,7 @@ def collect_lodo(recipe: Recipe, figures: Figures, out: Path) -> Lodo:
         predictions.to_csv(partial, index=False)
     with written_whole(out / f"{SUMMARY}.csv") as partial:
         summary.to_csv(partial, index_label="domain")
-    with written_whole(out / f"{SUMMARY}.md") as partial:
-        partial.write_text(report(recipe, figures, done), encoding="utf-8")
+    write_text(out / f"{SUMMARY}.md", report(recipe, figures, done))
     draw_domain_bars(summary, out / f"{SUMMARY}.png")
     write_recipe(recipe, out / "recipe.yaml")
     write_record(out, recipe, figures, best_epochs=epochs, horizon=done.horizon)

@@ -7,7 +7,7 @@ from typing import Any
 from amf.data.figures import Figures
 from amf.errors import DataError
 from amf.experiments.export import versions
-from amf.files import written_whole
+from amf.files import write_text
 from amf.training.recipe import Recipe
 
 RECORD = "record.json"
@@ -22,8 +22,7 @@ def write_record(out: Path, recipe: Recipe, figures: Figures, **results: Any) ->
         **results,
         "made_with": versions(),
     }
-    with written_whole(out / RECORD) as partial:
-        partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_text(out / RECORD, json.dumps(content, indent=1) + "\n")
 
 
 def read_record(out: Path) -> dict[str, Any]:

@@ -2,11 +2,11 @@
 
 import json
 import os
-import tempfile
 import time
 from pathlib import Path
 
 from amf.errors import JobError
+from amf.files import write_text
 from amf.inference.predict import Prediction, Predictor
 from amf.inference.sockets import INPUT_SOCKET, OUTPUT_NAME, socket_of
 from amf.inference.stack import SUFFIXES, read_stack, silence
@@ -123,20 +123,7 @@ def write_predictions(output_dir: Path, predictions: list[Prediction]) -> Path:
     """Write the platform's JSON in page order; the file appears whole or not at all."""
     target = output_dir / OUTPUT_NAME
     answer = [{"class": p.label, "confidence": p.confidence} for p in predictions]
-    text = json.dumps(answer, indent=2, allow_nan=False) + "\n"
-    partial = None
-    try:
-        with tempfile.NamedTemporaryFile("w", dir=output_dir, prefix=".", delete=False) as file:
-            partial = Path(file.name)
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.chmod(0o644)  # the platform collects it as another user
-        partial.replace(target)
-    except OSError as error:
-        if partial is not None:
-            partial.unlink(missing_ok=True)
-        raise JobError(f"{target} cannot be written: {error.strerror or error}") from error
+    write_text(target, json.dumps(answer, indent=2, allow_nan=False) + "\n", JobError)
     return target
 
 

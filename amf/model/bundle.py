@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from amf.errors import BundleError
+from amf.files import write_text, written_whole
 from amf.model.classifier import CLASSES, Classifier, HeadSpec
 from amf.model.device import DTYPES
 from amf.model.digest import file_digest
@@ -216,16 +217,13 @@ def write(
     Weights are written first and bundle.json last, each to a temporary file that is renamed, so
     that a broken run never leaves a folder that looks like a bundle but is none.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     written = []
     for index, (member, tensors) in enumerate(members):
         path = folder / f"member{index}.safetensors"
         stored = {key: _as_stored(tensor, DTYPES[member.dtype]) for key, tensor in tensors.items()}
-        partial = path.with_suffix(".partial")
-        save_file(stored, partial)
-        written.append(dataclasses.replace(member, weights=path.name, sha256=file_digest(partial)))
-        partial.chmod(0o644)  # the container runs as another user
-        partial.replace(path)
+        with written_whole(path) as partial:
+            save_file(stored, partial)
+            written.append(dataclasses.replace(member, weights=path.name, sha256=file_digest(partial)))
     spec = BundleSpec(name, temperature, threshold, fitted_on, tuple(written), provenance)
     write_spec(folder, spec)
     return spec
@@ -236,9 +234,7 @@ def write_spec(folder: Path, spec: BundleSpec) -> None:
     content = {**dataclasses.asdict(spec), "classes": list(CLASSES), "positive_class": CLASSES[1]}
     content = json.loads(json.dumps(content))
     content = {"format_version": FORMAT_VERSION, "sha256": _content_digest(content), **content}
-    partial = folder / f"{FILE_NAME}.partial"
-    partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
-    partial.replace(folder / FILE_NAME)
+    write_text(folder / FILE_NAME, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def _as_stored(tensor: Tensor, dtype: torch.dtype) -> Tensor:

@@ -1,31 +1,28 @@
 """Checkpoints that survive a kill at any moment: written aside, synced, renamed; the one before is kept."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from amf.errors import DataError
+from amf.files import written_whole
 
 CURRENT, PREVIOUS = "checkpoint.pt", "checkpoint-previous.pt"
 
 
 def save_checkpoint(run: Path, state: dict[str, Any]) -> None:
     """Write `state` (tensors, numbers, text, lists, dicts) as the run's current checkpoint."""
-    partial = run / f"{CURRENT}.partial"
-    try:
-        with partial.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-        partial.unlink(missing_ok=True)
-        raise DataError(f"{partial} cannot be written, the last good checkpoint stays: {error}") from error
     current = run / CURRENT
-    if current.exists():
-        current.replace(run / PREVIOUS)
-    partial.replace(current)
+    with written_whole(current) as partial:
+        try:
+            torch.save(state, partial)
+        except RuntimeError as error:  # as torch reports a full disk
+            raise DataError(
+                f"{current} cannot be written, the last good checkpoint stays: {error}"
+            ) from error
+        if current.exists():
+            current.replace(run / PREVIOUS)
 
 
 def load_checkpoint(run: Path) -> dict[str, Any] | None:

@@ -33,7 +33,7 @@ from amf.augmentation.randomness import generator_at
 from amf.augmentation.sets import augment, augmentation_named
 from amf.data.figures import Figures
 from amf.errors import DataError
-from amf.files import written_whole
+from amf.files import write_text, written_whole
 from amf.inference.predict import score
 from amf.model.device import compute_dtype
 from amf.model.preprocess import normalise, resize
@@ -383,8 +383,7 @@ class _Run:
     def _report(self, values: dict[str, float], board: SummaryWriter) -> None:
         for name, value in values.items():
             board.add_scalar(name, value, int(values["epoch"]))
-        with written_whole(self.run / HISTORY) as partial:
-            partial.write_text(json.dumps(self.history, indent=1) + "\n")
+        write_text(self.run / HISTORY, json.dumps(self.history, indent=1) + "\n")
         optimise = self.recipe.optimise
         remaining = (self._total_steps - self.epoch * self.steps_per_epoch) * optimise.batch
         print(

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from amf.augmentation.mixup import MIXUPS
 from amf.augmentation.sets import AUGMENTATIONS
 from amf.errors import RecipeError
+from amf.files import write_text
 from amf.model.backbones import BACKBONES
 from amf.model.classifier import HeadSpec
 from amf.model.preprocess import ImageSpec
@@ -262,4 +263,4 @@ def override(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
 
 def write_recipe(recipe: Recipe, path: Path) -> None:
     """Save the resolved recipe beside a run."""
-    path.write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
+    write_text(path, yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
