@@ -11,6 +11,7 @@ import sys
 from amf.errors import AmfError
 
 COMMANDS = {  # command = module of amf.commands -> one line of help
+    "fetch": "published data sets from their repositories, checked and unpacked for `amf data`",
     "data": "published data sets -> patch table, packed patches, counts and plots",
     "augment": "draw every augmentation on real patches as one picture",
     "fit": "train one recipe on the figures that `amf data` packed",
