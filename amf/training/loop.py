@@ -47,6 +47,7 @@ from amf.training.losses import (
 from amf.training.network import (
     Trainee,
     build_classifier,
+    decay_groups,
     hold_frozen_in,
     recompute_activations,
     trainable_state,
@@ -122,12 +123,8 @@ class _Run:
         if self.accelerator.mixed_precision != "no":
             hold_frozen_in(trainee, DTYPES[self.accelerator.mixed_precision])
         trainee = trainee.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        optimiser = torch.optim.AdamW(
-            [p for p in trainee.parameters() if p.requires_grad],
-            optimise.learning_rate,
-            weight_decay=optimise.weight_decay,
-            fused=True,
-        )
+        groups = decay_groups(trainee, optimise.weight_decay)
+        optimiser = torch.optim.AdamW(groups, optimise.learning_rate, fused=True)
         self.model, self.optimiser = self.accelerator.prepare(trainee, optimiser)
         self.trainee: Trainee = self.accelerator.unwrap_model(self.model)
         self.contrastive = SupervisedContrastiveLoss()
