@@ -196,3 +196,12 @@ def test_a_vits_weight_decay_is_grouped_as_timm_does(tmp_path: Path) -> None:
     decayed_names, exempt_names = grouped(adapted)
     assert sum("lora_" in name for name in decayed_names) == 2 * 2 * len(TARGETS)
     assert exempt_names == {"hidden.0.bias", "logit.bias"}
+
+
+def test_the_embedding_is_taken_before_dropout() -> None:
+    classifier = build_classifier(override(compact_recipe(), {"model.dropout": 0.9}).model, seed=0).train()
+    x = torch.randn(4, 3, 32, 32)
+    (logits, embeddings), (others, same) = classifier(x), classifier(x)
+    assert torch.equal(embeddings, same)
+    assert not torch.equal(logits, others)
+    assert embeddings.all()  # GELU gives no exact zeros, dropout nine in ten
