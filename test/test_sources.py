@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from amf.data.patches import PATCH_PX, read_patches
+from amf.data.patches import read_patches
 from amf.data.sources import SOURCES, Source, register
 from amf.data.sources.base import LISTED_TWICE, UNLABELLED, UNUSABLE_ROW
 from amf.data.sources.midogpp import OTHER_SLIDE
 from amf.data.table import combine, vote_conflicts
 from amf.errors import DataError
+from amf.model.preprocess import PATCH_PX
 
 MIDOG25_HEADER = (
     "image_id,filename,coordinateX,coordinateY,Tumor,Scanner,Origin,Species,"

@@ -4,7 +4,7 @@ import glob
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,8 @@ class Item:
     image: str
     path: Path
     truth: Mapping[str, Any] = field(default_factory=dict)
+
+    unit: ClassVar[str] = "file"
 
     @property
     def is_stack(self) -> bool:

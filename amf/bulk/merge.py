@@ -105,7 +105,7 @@ def _merged(
 
 def table_writer(items: Sequence[Item], predictor: Predictor, suffix: str) -> Write:
     """What writes a table in the format of `suffix`, one of TABLE_SUFFIXES, chunk by chunk."""
-    columns = ["image", "page", "class", "confidence", "logit", *items[0].truth]
+    columns = ["image", "page", "class", "confidence", "logit", *(items[0].truth if items else ())]
     writer = {".csv": _write_csv, ".json": _write_json, ".parquet": _write_parquet}[suffix]
 
     def write(path: Path, chunks: Iterator[list[Scored]]) -> int:
@@ -160,7 +160,8 @@ def _write_parquet(path: Path, columns: list[str], chunks: Iterator[list[dict[st
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    types = {"page": pa.int32(), "confidence": pa.float64(), "logit": pa.float64(), "label": pa.int64()}
+    types = dict.fromkeys(["confidence", "logit", "x", "y"], pa.float64())
+    types |= {"page": pa.int32(), "label": pa.int64()}
     schema = pa.schema([(column, types.get(column, pa.string())) for column in columns])
     with pq.ParquetWriter(path, schema) as writer:
         for rows in chunks:

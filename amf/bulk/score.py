@@ -52,14 +52,19 @@ def score(
     part = part_path(output, rank, world)
     chunks = chunks_of(items)
     own = chunks[rank::world]
-    stop = Event()
+    stop, unit = Event(), items[0].unit if items else Item.unit
     try:
         remaining = own[resume(part, header_of(items, chunks, bundle_digest)) :]
         total, count = sum(map(len, own)), sum(map(len, remaining))
         with (
             part.open("ab") as file,
             _workers(predictor.device) as pool,
-            tqdm(total=total, initial=total - count, unit="file", disable=True if rank else None) as bar,
+            tqdm(
+                total=total,
+                initial=total - count,
+                unit=unit,
+                disable=True if rank else None,
+            ) as bar,
         ):
             try:
                 for rows, faults in _score_in_order(items, remaining, predictor, pool, bar, stop):

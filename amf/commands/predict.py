@@ -4,12 +4,13 @@ import argparse
 import hashlib
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from amf.bulk.items import find_items
-from amf.bulk.merge import TABLE_SUFFIXES, errors_path, merge
+from amf.bulk.items import Item, find_items
+from amf.bulk.merge import TABLE_SUFFIXES, Outcome, Write, errors_path, merge
 from amf.bulk.score import score
 from amf.errors import DataError
 from amf.inference.predict import Predictor
@@ -29,15 +30,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--output", type=Path, required=True, metavar="TABLE", help=".csv, .parquet or .json")
     parser.add_argument(
+        "--root", type=Path, metavar="DIR", help="of a table's images; default: the table's folder"
+    )
+    add_model_arguments(parser)
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare --model and --device."""
+    parser.add_argument(
         "--model",
         type=Path,
         metavar="DIR",
         default=BUILT_IN_MODEL,
         required=not BUILT_IN_MODEL.is_dir(),
         help="bundle; default: the checkout's",
-    )
-    parser.add_argument(
-        "--root", type=Path, metavar="DIR", help="of a table's images; default: the table's folder"
     )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
 
@@ -49,28 +55,60 @@ def run(arguments: argparse.Namespace) -> int:
         raise DataError(f"{output} is to be the table, expected a name in {', '.join(TABLE_SUFFIXES)}")
     if output.exists():
         raise DataError(f"{output} exists already: delete it, or name another output")
-    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     items = find_items(arguments.inputs, arguments.root)
+    predictor, digest = open_predictor(arguments)
+    outcome = score_and_merge(items, predictor, digest, output, *rank_and_world())
+    if outcome is not None:
+        raise_faults(outcome, len(items), output)
+    return 0
 
+
+def open_predictor(arguments: argparse.Namespace) -> tuple[Predictor, str]:
+    """The bundle of --model on --device, and the SHA-256 that identifies it."""
     if torch.cuda.is_available() and arguments.device != "cpu":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     predictor = Predictor(bundle.load(arguments.model), arguments.device)
     # bundle.json holds the weights' hashes, so that its own stands for the whole bundle.
-    digest = hashlib.sha256((arguments.model / bundle.FILE_NAME).read_bytes()).hexdigest()
+    return predictor, hashlib.sha256((arguments.model / bundle.FILE_NAME).read_bytes()).hexdigest()
 
+
+def rank_and_world() -> tuple[int, int]:
+    """Which process of how many this is, as the launcher says."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def score_and_merge(
+    items: Sequence[Item],
+    predictor: Predictor,
+    digest: str,
+    output: Path,
+    rank: int,
+    world: int,
+    write: Write | None = None,
+) -> Outcome | None:
+    """Score this rank's share and, where all are through, write the output; None where another rank does."""
     started = time.perf_counter()
     scored = score(items, predictor, digest, output, rank, world)
     seconds = time.perf_counter() - started
     of_rank = f"rank {rank} of {world}: " if world > 1 else ""
-    print(f"{of_rank}scored {scored} files in {seconds:.1f} s, {scored / seconds:.0f} a second")
-    outcome = merge(items, predictor, output, world)
-    if outcome is None:
-        return 0  # another rank writes the table
-    print(f"wrote {output} with {outcome.figures} figures")
+    unit = items[0].unit if items else "file"
+    print(f"{of_rank}scored {scored} {unit}s in {seconds:.1f} s, {scored / seconds:.0f} a second")
+    outcome = merge(items, predictor, output, world, write)
+    if outcome is not None:
+        print(f"wrote {output} with {outcome.figures} figures")
+    return outcome
+
+
+def raise_faults(outcome: Outcome, given: int, output: Path, unit: str = "file") -> None:
+    """End with one sentence where some could not be scored.
+
+    Raises
+    ------
+    DataError : says how many, and names the first.
+    """
     if outcome.faults:
         image, reason = outcome.faults[0]
         raise DataError(
-            f"{len(outcome.faults)} of {len(items)} files could not be scored and are listed in "
+            f"{len(outcome.faults)} of {given} {unit}s could not be scored and are listed in "
             f"{errors_path(output)}; the first is {image}: {reason}"
         )
-    return 0

@@ -7,9 +7,9 @@ from matplotlib.figure import Figure
 from pandas import DataFrame
 from PIL import Image, ImageDraw, ImageFont
 
-from amf.data.patches import PATCH_PX
 from amf.data.table import vote_conflicts
 from amf.files import written_whole
+from amf.model.preprocess import PATCH_PX
 
 
 def count_table(table: DataFrame, by: str) -> DataFrame:

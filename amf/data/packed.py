@@ -13,11 +13,12 @@ import pandas as pd
 from pandas import DataFrame
 from tqdm import tqdm
 
-from amf.data.patches import PATCH_PX, file_of, read_patches
+from amf.data.patches import file_of, read_patches
 from amf.data.table import REMOVED_COLUMNS, remove_identical, table_hash
 from amf.errors import DataError
 from amf.files import write_text, written_whole
 from amf.model.digest import file_digest
+from amf.model.preprocess import PATCH_PX
 
 UNUSABLE_IMAGE = "unusable image"
 

@@ -1,31 +1,58 @@
-"""Patches as files: a 128 px image of its own, or a window of a whole region of interest (ROI)."""
+"""Patches by their image id: a 128 px file, a page of a stack, or a window of a region or a slide."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-PATCH_PX = 128  # side of a published patch, about 0.25 um/px
+from amf.data.slide import open_slide
+from amf.errors import AmfError, DataError, JobError
+from amf.inference.stack import read_stack
+from amf.model.preprocess import PATCH_PX
 
-_WINDOW = re.compile(r"(?P<file>.+)#x=(?P<x>\d+),y=(?P<y>\d+)")
+_WINDOW = re.compile(r"(?P<file>.+)#x=(?P<x>\d+),y=(?P<y>\d+)(,mpp=(?P<mpp>\d+(\.\d+)?))?")
+_PAGE = re.compile(r"(?P<file>.+)#page=(?P<page>\d+)")
 
 
-def window_name(file: str, x: int, y: int) -> str:
-    """The image id of the patch centred on (x, y), px, of the ROI `file`."""
-    return f"{file}#x={x},y={y}"
+def window_name(file: str, x: int, y: int, mpp: float | None = None) -> str:
+    """The image id of the patch centred on (x, y), px, of the region or slide `file`.
+
+    With `mpp`, µm/px, the window is 32 µm wide, as of a slide; without, it is 128 px wide.
+    """
+    return f"{file}#x={x},y={y}" + ("" if mpp is None else f",mpp={mpp:.6f}".rstrip("0").rstrip("."))
+
+
+def page_name(file: str, page: int) -> str:
+    """The image id of a page, from 0, of a stack."""
+    return f"{file}#page={page}"
 
 
 def file_of(image: str) -> str:
     """The file that holds the patch, relative to the data root."""
-    window = _WINDOW.fullmatch(image)
-    return window["file"] if window else image
+    named = _WINDOW.fullmatch(image) or _PAGE.fullmatch(image)
+    return named["file"] if named else image
+
+
+def read_patch_named(image: str, root: Path) -> np.ndarray:
+    """The patch of one image id, uint8 (128, 128, 3), RGB.
+
+    Raises
+    ------
+    DataError: there is none.
+    """
+    path = root / file_of(image)
+    (patch,) = read_patches(path, [image])
+    if isinstance(patch, str):
+        raise DataError(f"{path}: {patch}")
+    return patch
 
 
 def read_patches(path: Path, images: list[str]) -> list[np.ndarray | str]:
-    """Decode one file once and return the patches that `images` name in it.
+    """Open one file once and return the patches that `images` name in it.
 
-    A window reaches from x - 64 to x + 63 and is black outside the ROI. The published patches are made
+    A window reaches from x - 64 to x + 63 and is black outside the file. The published patches are made
     so: in all 41 AMi-Br patches with x or y below 64 px, exactly the first 64 - x columns or 64 - y rows are
     black.
 
@@ -35,26 +62,72 @@ def read_patches(path: Path, images: list[str]) -> list[np.ndarray | str]:
     """
     if not path.is_file():
         return ["no such file"] * len(images)
-    try:
-        with Image.open(path) as image:
-            if image.mode not in ("RGB", "RGBA", "P"):
-                return [f"its pixels are of mode {image.mode}, expected 8-bit RGB"] * len(images)
-            whole = image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        return [f"not a readable image ({error})"] * len(images)
-    return [_patch(whole, image) for image in images]
+    of_kind = [_kind(image) for image in images]
+    patches: dict[int, np.ndarray | str] = {}
+    for open_file in dict.fromkeys(of_kind):
+        rows = [row for row, kind in enumerate(of_kind) if kind is open_file]
+        try:
+            cut = open_file(path)
+        except AmfError as error:
+            patches |= dict.fromkeys(rows, str(error))
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            patches |= dict.fromkeys(rows, f"not a readable image ({error})")
+        else:
+            patches |= {row: cut(images[row]) for row in rows}
+    return [patches[row] for row in range(len(images))]
 
 
-def _patch(whole: Image.Image, image: str) -> np.ndarray | str:
+Cut = Callable[[str], np.ndarray | str]
+
+
+def _kind(image: str) -> Callable[[Path], Cut]:
     window = _WINDOW.fullmatch(image)
-    if window is None:
-        if whole.size != (PATCH_PX, PATCH_PX):
-            return f"{whole.width} x {whole.height} px, expected {PATCH_PX} x {PATCH_PX} px"
-        return np.asarray(whole)  # (128, 128, 3)
-    x, y = int(window["x"]), int(window["y"])
-    if x >= whole.width or y >= whole.height:
-        return f"({x}, {y}) lies outside its {whole.width} x {whole.height} px"
-    half = PATCH_PX // 2
-    return np.asarray(
-        whole.crop((x - half, y - half, x + half, y + half))
-    )  # (128, 128, 3); Pillow pads black
+    if window is not None and window["mpp"] is not None:
+        return _of_slide
+    return _of_stack if _PAGE.fullmatch(image) else _of_image
+
+
+def _of_slide(path: Path) -> Cut:
+    slide = open_slide(path)
+
+    def cut(image: str) -> np.ndarray | str:
+        window = _WINDOW.fullmatch(image)
+        assert window is not None
+        try:
+            return slide.patch(int(window["x"]), int(window["y"]), float(window["mpp"]))
+        except JobError as error:
+            return str(error)
+
+    return cut
+
+
+def _of_stack(path: Path) -> Cut:
+    pages = read_stack(path)  # (N, 128, 128, 3)
+
+    def cut(image: str) -> np.ndarray | str:
+        number = int(image.rpartition("=")[2])
+        return pages[number] if number < len(pages) else f"page {number} of {len(pages)}, counted from 0"
+
+    return cut
+
+
+def _of_image(path: Path) -> Cut:
+    with Image.open(path) as image:
+        if image.mode not in ("RGB", "RGBA", "P"):
+            raise DataError(f"its pixels are of mode {image.mode}, expected 8-bit RGB")
+        whole = image.convert("RGB")
+
+    def cut(name: str) -> np.ndarray | str:
+        window = _WINDOW.fullmatch(name)
+        if window is None:
+            if whole.size != (PATCH_PX, PATCH_PX):
+                return f"{whole.width} x {whole.height} px, expected {PATCH_PX} x {PATCH_PX} px"
+            return np.asarray(whole)  # (128, 128, 3)
+        x, y = int(window["x"]), int(window["y"])
+        if x >= whole.width or y >= whole.height:
+            return f"({x}, {y}) lies outside its {whole.width} x {whole.height} px"
+        half = PATCH_PX // 2
+        window_box = (x - half, y - half, x + half, y + half)
+        return np.asarray(whole.crop(window_box))  # (128, 128, 3); Pillow pads black
+
+    return cut

@@ -1,0 +1,158 @@
+"""The figures of a slide as items that the engine scores, and the file that they end in."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from amf.bulk.figures import Figure, Figures, read_figures
+from amf.bulk.geojson import Answer, write_geojson
+from amf.bulk.items import Item
+from amf.bulk.merge import Scored, Write, table_writer
+from amf.data.patches import window_name
+from amf.data.slide import PATCH_UM_PER_PX, SAME_SCALE, Slide, open_slide
+from amf.errors import DataError, JobError
+from amf.inference.predict import Predictor
+
+TABLE_SUFFIXES = (".csv", ".parquet")
+SUFFIXES = (".geojson", ".json", *TABLE_SUFFIXES)
+
+
+@dataclass(frozen=True)
+class SlideFigure(Item):
+    """One figure of an open slide; `number` is its place among those given, x and y are px of the canvas."""
+
+    slide: Slide | None = None
+    figure: Figure | None = None
+    number: int = 0
+    x: int = 0
+    y: int = 0
+    mpp: float = PATCH_UM_PER_PX
+
+    unit: ClassVar[str] = "figure"
+
+    @property
+    def is_stack(self) -> bool:
+        """Never: a figure is one patch."""
+        return False
+
+    def read(self) -> NDArray[np.uint8]:
+        """Its patch: (1, 128, 128, 3) uint8 RGB; JobError for a figure that is damaged or off the slide."""
+        assert self.slide is not None
+        assert self.figure is not None
+        if self.figure.fault:
+            raise JobError(f"{self.figure.name} {self.figure.fault}")
+        try:
+            return self.slide.patch(self.x, self.y, self.mpp)[None]
+        except JobError as error:
+            raise JobError(f"{self.figure.name}: {error}") from error
+
+
+@dataclass(frozen=True)
+class SlideWork:
+    """What is to be scored on one slide.
+
+    Attributes
+    ----------
+    items : the figures in the order of the slide's tiles, so that each tile is decoded once.
+    figures : as they were given.
+    notes : what a user should know of resolution and of entries passed over, a sentence each.
+    """
+
+    slide: Slide
+    items: list[SlideFigure]
+    figures: Figures
+    notes: list[str]
+
+
+def open_work(slide_path: Path, figures_path: Path, mpp: float | None = None) -> SlideWork:
+    """Open a slide and read its figures.
+
+    Parameters
+    ----------
+    mpp : µm/px of the slide's finest level, in place of what the file says.
+
+    Raises
+    ------
+    DataError : either file is unusable, or the resolution is unknown.
+    """
+    slide = open_slide(slide_path)
+    resolution, notes = _resolution(slide, mpp)
+    figures = read_figures(figures_path, slide_path)
+    if figures.passed_over:
+        counts = ", ".join(f"{count} ({reason})" for reason, count in figures.passed_over.items())
+        notes.append(f"{figures_path}: passed over {counts}")
+    items = [
+        _item(slide, figure, number, figures.on_canvas, resolution)
+        for number, figure in enumerate(figures.figures)
+    ]
+    items.sort(key=lambda item: (item.y // slide.tile_height, item.x, item.y, item.number))
+    return SlideWork(slide, items, figures, notes)
+
+
+def _resolution(slide: Slide, given: float | None) -> tuple[float, list[str]]:
+    notes = []
+    mpp = given if given is not None else slide.mpp
+    if mpp is None:
+        raise DataError(
+            f"{slide.path} does not say its resolution: give it with --mpp, in µm/px of its finest level "
+            "(0.25 is usual at 40 x)"
+        )
+    if given is not None and slide.mpp is not None and abs(given / slide.mpp - 1) > SAME_SCALE:
+        notes.append(f"{slide.path}: --mpp {given:g} µm/px wins over the file's {slide.mpp:g}")
+    if mpp > PATCH_UM_PER_PX * 1.2:
+        notes.append(
+            f"{slide.path}: {mpp:g} µm/px is coarser than the {PATCH_UM_PER_PX} that the figures of the "
+            "training had; they are enlarged, and the answers are less certain than they look"
+        )
+    return mpp, notes
+
+
+def _item(slide: Slide, figure: Figure, number: int, on_canvas: bool, mpp: float) -> SlideFigure:
+    offset_x, offset_y = slide.offset
+    add_x, add_y = (0, 0) if on_canvas else slide.offset
+    if figure.fault:
+        truth = {"slide": str(slide.path), "x": None, "y": None, **figure.known}
+        return SlideFigure(figure.name, slide.path, truth, slide, figure, number)
+    x, y = _whole(figure.x + add_x), _whole(figure.y + add_y)
+    # As QuPath counts, whatever the figures came in, so that a table that was written can be read again.
+    shown = {"x": figure.x + add_x - offset_x, "y": figure.y + add_y - offset_y}
+    image = window_name(str(slide.path), x, y, mpp)
+    truth = {"slide": str(slide.path), **shown, **figure.known}
+    return SlideFigure(image, slide.path, truth, slide, figure, number, x, y, mpp)
+
+
+def _whole(coordinate: float) -> int:
+    """The nearest px; the lower one of two, as the published coordinates cut a half off."""
+    return math.ceil(coordinate - 0.5)
+
+
+def slide_writer(work: SlideWork, predictor: Predictor, digest: str, suffix: str) -> Write:
+    """What writes the figures of a slide in the order given, in the format of `suffix`, one of SUFFIXES.
+
+    Parameters
+    ----------
+    digest : SHA-256 that identifies the bundle.
+    """
+    items = work.items
+
+    def write(path: Path, chunks: Iterator[list[Scored]]) -> int:
+        scored = sorted(
+            (figure for chunk in chunks for figure in chunk), key=lambda figure: items[figure.number].number
+        )
+        if suffix in TABLE_SUFFIXES:
+            return table_writer(items, predictor, suffix)(path, iter([scored]))
+        answers: list[Answer | None] = [None] * len(items)
+        for figure in scored:
+            item, prediction = items[figure.number], predictor.decide(figure.logit)
+            answers[item.number] = Answer(
+                item.image, item.truth["x"], item.truth["y"], prediction.label, prediction.confidence
+            )
+        write_geojson(path, work.figures, answers, predictor.spec.name, digest)
+        return len(scored)
+
+    return write

@@ -1,0 +1,55 @@
+"""Slides made by code: pyramids in TIFF as scanners write them, with patches where a test wants them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image
+
+Places = list[tuple[int, int]]
+
+
+def lay(patches: Sequence[NDArray[np.uint8]], columns: int = 6) -> tuple[NDArray[np.uint8], Places]:
+    """Lay (128, 128, 3) patches on a bright canvas, off the tiles' grid; centres as publishers count."""
+    rows = -(-len(patches) // columns)
+    canvas = np.full((rows * 150 + 37, columns * 150 + 23, 3), 240, dtype=np.uint8)
+    centres = []
+    for number, patch in enumerate(patches):
+        left, top = 11 + 150 * (number % columns), 17 + 150 * (number // columns)
+        canvas[top : top + 128, left : left + 128] = patch
+        centres.append((left + 64, top + 64))
+    return canvas, centres
+
+
+def enlarge(canvas: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
+    """The canvas as a scanner of `factor` times the resolution would see it, to first order."""
+    size = canvas.shape[1] * factor, canvas.shape[0] * factor
+    return np.asarray(Image.fromarray(canvas).resize(size, Image.Resampling.BICUBIC))
+
+
+def write_pyramid(
+    path: Path,
+    canvas: NDArray[np.uint8],
+    mpp: float | None,
+    levels: int = 3,
+    tile: int = 256,
+    compression: str | None = "deflate",
+) -> Path:
+    """Write a tiled pyramidal TIFF, each level half the one before; `mpp` goes into the resolution tags."""
+    resolution = {} if mpp is None else {"resolution": (1e4 / mpp, 1e4 / mpp), "resolutionunit": "CENTIMETER"}
+    with tifffile.TiffWriter(path) as tiff:
+        for level in range(levels):
+            size = canvas.shape[1] >> level, canvas.shape[0] >> level
+            smaller = np.asarray(Image.fromarray(canvas).resize(size, Image.Resampling.BOX))
+            tiff.write(
+                smaller if level else canvas,
+                tile=(tile, tile),
+                photometric="rgb",
+                compression=compression,
+                subfiletype=1 if level else 0,
+                metadata=None,
+                **(resolution if level == 0 else {}),
+            )
+    return path
