@@ -1,11 +1,13 @@
-"""The container's entry: one Grand Challenge job per start, with the platform's paths as defaults."""
+"""The container's entry: a Grand Challenge job, or with --serve a server; defaults are the platform's."""
 
 import argparse
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from amf.errors import AmfError
+from amf.inference.stderr import stderr_on_stdout
 from amf.model import digest
 
 PLATFORM_MODEL = Path("/opt/ml/model")
@@ -13,7 +15,7 @@ PLATFORM_MODEL = Path("/opt/ml/model")
 
 
 def main() -> int:
-    """Run the job; 0 done, 2 not a valid job, 3 no usable bundle, 1 a bug."""
+    """Run the job, or serve; 0 done, 2 not a valid job or flag, 3 no usable bundle, 1 a bug."""
     parser = argparse.ArgumentParser(description="Score a stack of mitotic figures: normal or atypical.")
     parser.add_argument("--input", type=Path, default=Path("/input"), help="folder with inputs.json")
     parser.add_argument("--output", type=Path, default=Path("/output"), help="existing folder for the answer")
@@ -21,17 +23,32 @@ def main() -> int:
         "--model", type=Path, help="bundle folder; default: /opt/ml/model if it is one, else ours"
     )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--serve", action="store_true", help="answer GET /health and POST /invoke, many jobs")
+    parser.add_argument("--host", default="0.0.0.0", help="with --serve; default: all addresses")
+    parser.add_argument("--port", type=int, default=4743, help="with --serve; default: 4743, the platform's")
     arguments = parser.parse_args()
 
+    for descriptor in range(3):  # where one is closed, the first file opened would take its place
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
     built_in = Path(__file__).resolve().parent / "model"
     model = arguments.model or (PLATFORM_MODEL if (PLATFORM_MODEL / "bundle.json").is_file() else built_in)
     digest.begin(model)  # while torch is imported, which takes a second and needs one core
-
-    from amf.inference import job
-
-    sys.stdout.reconfigure(errors="backslashreplace")  # files may have any name
+    if sys.stdout is not None:
+        sys.stdout.reconfigure(errors="backslashreplace")  # files may have any name
+    folders = arguments.input, arguments.output, model, arguments.device
     try:
-        job.run(arguments.input, arguments.output, model, arguments.device)
+        if arguments.serve:
+            from amf.inference.serve import serve
+
+            serve(arguments.host, arguments.port, *folders)
+        else:
+            with stderr_on_stdout():
+                from amf.inference import job
+
+                job.run(*folders)
     except AmfError as error:
         print(error, file=sys.stderr)
         return error.exit_code
@@ -40,6 +57,7 @@ def main() -> int:
 
 if __name__ == "__main__":
     code = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)  # the answer is on disk, and unloading torch would take a tenth of the job
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, AttributeError):  # full or closed: the answer is on disk all the same
+            stream.flush()
+    os._exit(code)  # unloading torch would take a tenth of the job

@@ -22,6 +22,7 @@ from amf.errors import JobError
 from amf.inference import job, stack
 from amf.inference.sockets import INPUT_SOCKET as SOCKET
 from amf.inference.sockets import OUTPUT_NAME
+from amf.inference.stderr import silence
 
 from .conftest import ROOT, save_tiff, write_job
 from .made import ASCII, DOUBLE, FLOAT, LONG, RATIONAL, SHORT, UNHEARD_OF, Page, Tag, mha, rgb_page, tiff
@@ -578,7 +579,7 @@ def test_an_unusual_stack_is_read_pixel_for_pixel_and_in_silence(
 ) -> None:
     name, content, expected = UNUSUAL_STACKS[kind]
     (tmp_path / name).write_bytes(content)
-    with stack.silence():
+    with silence():
         read = stack.read_stack(tmp_path / name)
     assert read.dtype == np.uint8
     assert read.flags.writeable

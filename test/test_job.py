@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from amf.errors import BundleError, JobError
@@ -124,3 +125,66 @@ def test_a_bad_bundle_exits_3_and_leaves_no_output(
     assert not list(output.iterdir())
     with pytest.raises(BundleError, match=r"bundle\.json cannot be read"):
         job.run(folder, output, tmp_path / "nowhere", "cpu")
+
+
+def test_cuda_where_there_is_none_is_a_wrong_flag_and_no_bug(
+    make_job: Make, make_bundle: Make, output: Path, pages: Pages
+) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device here")
+    flags = ["--input", make_job(pages), "--output", output, "--model", make_bundle(), "--device", "cuda"]
+    done = run_inference(*flags)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "device cuda was asked for, but no CUDA device is available\n"
+
+
+@pytest.mark.parametrize("stdout", [">/dev/full", ">&-", ">&- 2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_stdout_that_takes_nothing_is_no_failed_job(
+    make_job: Make, make_bundle: Make, output: Path, pages: Pages, stdout: str, unbuffered: str
+) -> None:
+    """Full or closed: what is printed there is only a log, and the answer is on disk."""
+    command = f'exec "$@" {stdout}'
+    flags = ["--input", make_job(pages), "--output", output, "--model", make_bundle(), "--device", "cpu"]
+    done = subprocess.run(
+        ["sh", "-c", command, "sh", sys.executable, ROOT / "inference.py", *map(str, flags)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(json.loads((output / OUTPUT_NAME).read_text())) == len(pages)
+
+
+WARNING = """
+import os, sys, warnings
+sys.path.insert(0, sys.argv[1])
+sys.argv = sys.argv[2:]
+import inference
+from amf.model import bundle
+original = bundle.load
+
+def load(folder):
+    warnings.warn("a driver is too old")
+    os.write(2, b"a remark of a C library\\n")
+    return original(folder)
+
+bundle.load = load
+raise SystemExit(inference.main())
+"""
+
+
+@pytest.mark.parametrize("bad", [False, True])
+def test_what_libraries_say_goes_to_stdout_and_stderr_holds_our_sentence_alone(
+    make_job: Make, make_bundle: Make, output: Path, pages: Pages, bad: bool
+) -> None:
+    model = make_bundle()
+    if bad:
+        (model / "member0.safetensors").write_bytes(b"nothing")
+    flags = ["--input", make_job(pages), "--output", output, "--model", model, "--device", "cpu"]
+    command = [sys.executable, "-c", WARNING, ROOT, "inference.py", *map(str, flags)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert "UserWarning: a driver is too old" in done.stdout
+    assert "a remark of a C library" in done.stdout
+    assert done.returncode == (3 if bad else 0)
+    assert len(done.stderr.splitlines()) == int(bad)

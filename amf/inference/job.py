@@ -3,13 +3,16 @@
 import json
 import os
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from amf.errors import JobError
 from amf.files import write_text
 from amf.inference.predict import Prediction, Predictor
 from amf.inference.sockets import INPUT_SOCKET, OUTPUT_NAME, socket_of
-from amf.inference.stack import SUFFIXES, read_stack, silence
+from amf.inference.stack import SUFFIXES, read_stack
+from amf.inference.stderr import silence
 from amf.model import bundle
 
 MAX_SOCKETS_BYTES = 1 << 20
@@ -17,13 +20,28 @@ MAX_SOCKETS_BYTES = 1 << 20
 
 
 def run(input_dir: Path, output_dir: Path, model_dir: Path, device: str = "auto") -> list[Prediction]:
+    """Score one job and write its answer, the bundle loaded for it: see run_case and load_predictor."""
+    return run_case(input_dir, output_dir, lambda: load_predictor(model_dir, device))
+
+
+def load_predictor(model_dir: Path, device: str) -> Predictor:
+    """Load the bundle of a folder onto "auto", "cpu" or "cuda".
+
+    Raises
+    ------
+    BundleError : the bundle is not usable.
+    DeviceError : CUDA was asked for and there is none.
+    """
+    return Predictor(bundle.load(model_dir), device)
+
+
+def run_case(input_dir: Path, output_dir: Path, get_predictor: Callable[[], Predictor]) -> list[Prediction]:
     """Score the job's stack and write its answer.
 
     Parameters
     ----------
     input_dir : holds inputs.json and the stack; output_dir : receives OUTPUT_NAME, or nothing at all.
-    model_dir : the bundle's folder.
-    device : "auto", "cpu" or "cuda".
+    get_predictor : called once the stack is read, so that a job that is none ends without it.
 
     Returns
     -------
@@ -32,23 +50,23 @@ def run(input_dir: Path, output_dir: Path, model_dir: Path, device: str = "auto"
     Raises
     ------
     JobError : the input is not a valid job or the output cannot be written.
-    BundleError : the bundle is not usable.
     """
     started = time.perf_counter()
     _clear(output_dir)
     path = find_stack(input_dir)
     with silence():
         patches = read_stack(path)  # (N, 128, 128, 3)
-    loaded = bundle.load(model_dir)
-    predictor = Predictor(loaded, device)
+    predictor = get_predictor()
     predictions = predictor.predict(patches)
     output = write_predictions(output_dir, predictions)
 
-    print(f"{path.name}: {len(predictions)} figures; bundle {loaded.spec.name} on {predictor.device}")
-    print("page  class     P(atypical)")
+    lines = [f"{path.name}: {len(predictions)} figures; bundle {predictor.spec.name} on {predictor.device}"]
+    lines.append("page  class     P(atypical)")
     for page, prediction in enumerate(predictions, start=1):
-        print(f"{page:4}  {prediction.label:8}  {prediction.confidence:.4f}")
-    print(f"wrote {output} in {time.perf_counter() - started:.2f} s")
+        lines.append(f"{page:4}  {prediction.label:8}  {prediction.confidence:.4f}")
+    lines.append(f"wrote {output} in {time.perf_counter() - started:.2f} s")
+    with suppress(OSError):  # the answer is on disk: a log that cannot be written is no failed job
+        print("\n".join(lines), flush=True)
     return predictions
 
 

@@ -2,16 +2,17 @@
 
 import math
 import os
-import warnings
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import (
+    Image,
+    TiffImagePlugin,  # noqa: F401  registers TIFF: else Image.open imports all of its formats, for 0.1 s
+    UnidentifiedImageError,
+)
 
 from amf.errors import JobError
 from amf.model.preprocess import PATCH_PX
@@ -60,25 +61,6 @@ def read_stack(path: Path) -> NDArray[np.uint8]:
         return reader(path)
     except OSError as error:
         raise JobError(f"{path} cannot be read: {error.strerror or error}") from error
-
-
-@contextmanager
-def silence() -> Iterator[None]:
-    """Keep Pillow's warnings and libtiff's remarks, which it writes to file descriptor 2 itself, off stderr.
-
-    An odd tag that does not matter to the pixels is no reason for what the platform would show to the user.
-    Not for several threads at once: they would leave stderr closed behind them.
-    """
-    stderr = os.dup(2)
-    with Path(os.devnull).open("wb") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
 
 
 def _read_tiff(path: Path) -> NDArray[np.uint8]:

@@ -9,7 +9,9 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 
 
 class DeviceError(AmfError):
-    """CUDA was asked for where there is none, or the network gave a logit that is not a number."""
+    """CUDA was asked for where there is none."""
+
+    exit_code = 2
 
 
 def choose_device(name: str) -> torch.device:
