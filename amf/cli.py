@@ -18,7 +18,7 @@ COMMANDS = {  # command = module of amf.commands -> one line of help
     "lodo": "leave one domain out: folds, summary, grids of recipes, two recipes compared",
     "ablate": "the paper's Table 1: baseline and twelve augmentations over five folds",
     "trial": "changed copies of one recipe side by side, cross-validated inside the training data",
-    "calibrate": "temperature and threshold from out-of-fold predictions",
+    "calibrate": "temperature, bias and threshold from out-of-fold predictions",
     "final": "train on all domains, calibrate from LODO, export the bundle",
     "evaluate": "score predictions as the organisers do, with intervals, and write a report",
     "inspect": "verify a bundle and print what is in it",

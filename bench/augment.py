@@ -2,9 +2,9 @@
 
     python -m bench.augment [--device cuda] [--threads N]
 
-Batches of 128-px patches become 64-px crops of the centre 80 px (the compact backbone's view) and 128-px
-images. Prints the median of several rounds after a warm-up; the sets take turns within a round, so that a
-slow moment of the machine does not fall on one of them alone.
+Batches of 128-px patches become crops of the centre 64, 80 (the compact backbone's) and 128 px. Prints the
+median of several rounds after a warm-up; the sets take turns within a round, so that a slow moment of the
+machine does not fall on one of them alone.
 """
 
 import argparse
@@ -13,12 +13,11 @@ import time
 
 import torch
 
-from amf.augmentation.geometry import View
 from amf.augmentation.mixup import MIXUPS, mix
 from amf.augmentation.randomness import generator_at
 from amf.augmentation.sets import AUGMENTATIONS, augment
 
-VIEWS = [View(80, 64), View(128, 128)]
+FIELDS_PX = [64, 80, 128]
 
 
 def main() -> None:
@@ -38,12 +37,12 @@ def main() -> None:
     domains = torch.arange(arguments.batch, device=arguments.device) % 10
 
     tasks = {}
-    for view in VIEWS:
+    for field in FIELDS_PX:
         for name, augmentation in AUGMENTATIONS.items():
-            tasks[name, view] = lambda a=augmentation, v=view: augment(a, source, generator, v)
-        plain = augment(AUGMENTATIONS["none"], source, generator, view)
+            tasks[name, field] = lambda a=augmentation, f=field: augment(a, source, generator, f)
+        plain = augment(AUGMENTATIONS["none"], source, generator, field)
         for name, mixup in MIXUPS.items():
-            tasks[f"mixup {name}", view] = lambda p=plain, m=mixup: mix(p, labels, m, generator, domains)
+            tasks[f"mixup {name}", field] = lambda p=plain, m=mixup: mix(p, labels, m, generator, domains)
 
     seconds = {task: [] for task in tasks}
     for round_ in range(arguments.rounds + 1):
@@ -55,9 +54,9 @@ def main() -> None:
     print(
         f"torch {torch.__version__}, {arguments.device}, {arguments.threads} threads, batch {arguments.batch}"
     )
-    print(f"{'patches/s':20s}" + "".join(f"{f'{v.field_of_view_px} -> {v.size_px} px':>16s}" for v in VIEWS))
+    print(f"{'patches/s':20s}" + "".join(f"{f'{field} px':>16s}" for field in FIELDS_PX))
     for name in dict.fromkeys(name for name, _ in tasks):
-        rates = [arguments.batch / statistics.median(seconds[name, view]) for view in VIEWS]
+        rates = [arguments.batch / statistics.median(seconds[name, field]) for field in FIELDS_PX]
         print(f"{name:20s}" + "".join(f"{rate:16,.0f}" for rate in rates))
 
 

@@ -238,6 +238,7 @@ def vit_g_bundle() -> Path:
             [(member, state)],
             name="vit-g-random",
             temperature=1.0,
+            bias=0.0,
             threshold=0.5,
             fitted_on="nothing: random weights",
             provenance={},

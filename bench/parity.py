@@ -67,7 +67,8 @@ def in_full_precision(folder: Path, patches: NDArray[np.uint8]) -> NDArray[np.fl
             )
             for patch in patches
         ]
-    return np.array([sigmoid(float(logit) / bundle.spec.temperature) for logit in logits])
+    spec = bundle.spec
+    return np.array([sigmoid(float(logit) / spec.temperature + spec.bias) for logit in logits])
 
 
 if __name__ == "__main__":

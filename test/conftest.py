@@ -63,6 +63,7 @@ def make_bundle(tmp_path: Path) -> Callable[..., Path]:
         views: int = 1,
         dtype: str = "float32",
         temperature: float = 1.0,
+        bias: float = 0.0,
         threshold: float = 0.5,
     ) -> Path:
         if arguments is None:
@@ -88,6 +89,7 @@ def make_bundle(tmp_path: Path) -> Callable[..., Path]:
             written,
             name=name,
             temperature=temperature,
+            bias=bias,
             threshold=threshold,
             fitted_on="nothing: random weights",
             provenance={},

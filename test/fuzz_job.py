@@ -193,7 +193,14 @@ def write_bundle(folder: Path) -> None:
     image = BACKBONES["compact"].image
     spec = bundle.MemberSpec("compact", arguments, head, image, 1, "a.safetensors", "", "float32")
     weights = Classifier("compact", arguments, head).state_dict()
-    options = {"name": "fuzz", "temperature": 1.0, "threshold": 0.5, "fitted_on": "nothing", "provenance": {}}
+    options = {
+        "name": "fuzz",
+        "temperature": 1.0,
+        "bias": 0.0,
+        "threshold": 0.5,
+        "fitted_on": "nothing",
+        "provenance": {},
+    }
     bundle.write(folder, [(spec, weights)], **options)  # type: ignore[arg-type]
 
 

@@ -75,6 +75,14 @@ def test_what_is_written_is_what_is_loaded(
         assert not any(t.is_meta for t in [*model.parameters(), *model.buffers()])
 
 
+def test_a_bundle_from_before_the_bias_has_none(make_bundle: MakeBundle) -> None:
+    folder = make_bundle(bias=-0.75, temperature=2.0)
+    assert bundle.load(folder).spec.bias == -0.75
+    change(folder, lambda content: content.pop("bias"))
+    spec = bundle.load(folder).spec
+    assert (spec.bias, spec.temperature) == (0.0, 2.0)
+
+
 def test_computed_buffers_equal_those_of_an_ordinary_construction(make_bundle: MakeBundle) -> None:
     (model,) = bundle.load(make_bundle(backbone="dinov3-h-plus", arguments=DINOV3)).members
     ordinary = bundle.Classifier("dinov3-h-plus", DINOV3, bundle.HeadSpec(hidden=8))
@@ -90,6 +98,8 @@ def test_computed_buffers_equal_those_of_an_ordinary_construction(make_bundle: M
         (lambda c: c.update(threshold=0), "threshold is 0"),
         (lambda c: c.update(temperature=-1.0), "temperature is -1.0"),
         (lambda c: c.update(temperature="1"), "temperature is '1', expected float"),
+        (lambda c: c.update(bias="0"), "bias is '0', expected float"),
+        (lambda c: c.update(bias=float("inf")), "bias is inf, expected a finite number"),
         (lambda c: c.update(format_version=2), "format version 2, expected 1"),
         (lambda c: c.update(classes=["atypical", "normal"]), "has classes"),
         (lambda c: c.update(surprise=1), "unknown key 'surprise'"),

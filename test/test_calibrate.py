@@ -1,18 +1,39 @@
-"""Temperature and threshold against brute force and closed forms."""
+"""Scale, bias and threshold against brute force and closed forms."""
 
 import numpy as np
 import pytest
 from scipy.special import expit
+from sklearn.linear_model import LogisticRegression
 
-from amf.experiments.threshold import balanced_accuracy_at, best_cut, fit_temperature, fit_threshold
+from amf.experiments.threshold import balanced_accuracy_at, best_cut, fit_scale_and_bias, fit_threshold
 
 
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 4.0])
-def test_temperature_is_recovered(temperature: float) -> None:
+@pytest.mark.parametrize("bias", [-2.0, 0.0, 0.5])
+def test_scale_and_bias_are_recovered(temperature: float, bias: float) -> None:
     rng = np.random.default_rng(0)
     true_logits = rng.normal(0, 2, 200_000)
     labels = rng.random(200_000) < expit(true_logits)
-    assert fit_temperature(true_logits * temperature, labels) == pytest.approx(temperature, rel=0.02)
+    found = fit_scale_and_bias((true_logits - bias) * temperature, labels)
+    assert found == (pytest.approx(temperature, rel=0.02), pytest.approx(bias, abs=0.03))
+
+
+def test_scale_and_bias_are_those_of_logistic_regression() -> None:
+    rng = np.random.default_rng(1)
+    logits = rng.normal(-0.5, 2, 400)
+    labels = rng.random(400) < expit(0.7 * logits - 1)
+    reference = LogisticRegression(C=np.inf, tol=1e-10).fit(logits[:, None], labels)
+    temperature, bias = fit_scale_and_bias(logits, labels)
+    assert 1 / temperature == pytest.approx(reference.coef_.item(), rel=1e-5)
+    assert bias == pytest.approx(reference.intercept_.item(), rel=1e-5)
+    # With a bias of its own, the mean confidence is the share of AMF: the overstatement is gone.
+    assert expit(logits / temperature + bias).mean() == pytest.approx(labels.mean(), abs=1e-7)
+
+
+def test_a_scale_never_turns_the_order_around() -> None:
+    temperature, bias = fit_scale_and_bias([-1.0, 1.0, -2.0, 2.0], [1, 0, 1, 0])
+    assert temperature == pytest.approx(20)
+    assert abs(bias) < 1e-6
 
 
 def test_balanced_accuracy_equals_a_naive_loop() -> None:

@@ -56,6 +56,13 @@ def test_where_both_are_damaged_the_run_must_start_anew(tmp_path: Path) -> None:
         load_checkpoint(tmp_path)
 
 
+def test_one_of_another_format_is_refused_whatever_is_behind_it(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, state(1))
+    torch.save(state(2), tmp_path / CURRENT)  # as it was written before there were formats
+    with pytest.raises(DataError, match=r"checkpoint\.pt has the format 1, expected 2: start the run anew"):
+        load_checkpoint(tmp_path)
+
+
 def test_a_checkpoint_never_runs_code(tmp_path: Path) -> None:
     class Trap:
         def __reduce__(self) -> tuple[Any, tuple[Path]]:

@@ -123,16 +123,18 @@ def test_ablation_differences_follow_the_papers_caption() -> None:
     assert table["folds better"]["color"] == 2
 
 
-def test_calibration_recovers_temperature_and_threshold(tmp_path: Path) -> None:
+def test_calibration_recovers_temperature_bias_and_threshold(tmp_path: Path) -> None:
     predictions = synthetic(18_000, scale=2.5)
     predictions = predictions[predictions["domain"] != "b"]
+    predictions["logit"] += 2.5 * 1.5  # as training on both classes alike overstates P(atypical)
     lodo = collected(predictions, tmp_path / "lodo")
     found = calibrate([lodo], tmp_path / "out")
     assert found.temperature == pytest.approx(2.5, rel=0.05)
+    assert found.bias == pytest.approx(-1.5, abs=0.06)
     # Where confidence = P(AMF), balanced accuracy is greatest from the prevalence on.
     assert found.threshold == pytest.approx(predictions["label"].mean(), abs=0.04)
     assert found.interval[0] < found.threshold < found.interval[1]
-    assert found.ece["after"] < 0.02 < found.ece["before"]
+    assert found.ece["after"] < 0.02 < 0.1 < found.ece["before"]
     assert found.ece["held_out"] < 0.02
     before, gap = expit(predictions["logit"]), 0.0
     for low in np.arange(10) / 10:

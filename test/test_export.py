@@ -26,7 +26,9 @@ from .drawn import pack_figures
 from .small import FAMILIES, VIT, adapted_recipe, compact_recipe, publish
 from .test_job import run_inference
 
-DECISION = {"name": "small", "temperature": 1.5, "threshold": 0.4, "fitted_on": "nothing", "record": {}}
+DECISION = {
+    "name": "small", "temperature": 1.5, "bias": -0.5, "threshold": 0.4, "fitted_on": "nothing", "record": {},
+}  # fmt: skip
 
 
 def trained(recipe: Recipe, figures: Figures, folder: Path) -> Path:
@@ -113,7 +115,7 @@ def test_provenance_and_card_say_what_was_handed_over(drawn: Figures, tmp_path: 
         "36 drawn figures",
         "0.812",
         "not a medical device",
-        "0.4000",
+        "temperature 1.5000 and bias -0.5000;\natypical from threshold 0.4000 on.",
     ):
         assert text in card
 
@@ -186,7 +188,7 @@ def test_a_small_vit_learns_real_figures_stops_resumes_and_scores_a_stack(
 
     export([run], tmp_path / "model", **DECISION)
     pages = np.array(real.patches[held_out])
-    expected = 1 / (1 + np.exp(-adapted_logits(run, pages) / 1.5))
+    expected = 1 / (1 + np.exp(0.5 - adapted_logits(run, pages) / 1.5))
     stack = write_job(tmp_path / "input", "stack.tif") / "stack.tif"
     save_tiff(stack, pages)
     (tmp_path / "output").mkdir()

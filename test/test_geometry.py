@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
-from amf.augmentation.geometry import View, Warp, centre_crop, random_symmetry, warped_crop
+from amf.augmentation.geometry import Warp, random_symmetry, warped_crop
 from amf.augmentation.randomness import generator_at
-
-WHOLE = View(128, 128)
+from amf.model.preprocess import centre_crop
 
 
 def noise(batch: int = 4, side: int = 128) -> torch.Tensor:
@@ -42,7 +42,7 @@ def test_random_symmetry_moves_pixels_exactly_and_reaches_all_eight_equally():
 
 def test_symmetries_inside_the_resampling_are_the_exact_ones():
     source = noise(64, 32)
-    moved = warped_crop(source, View(32, 32), Warp(), symmetries=True, generator=generator_at(2))
+    moved = warped_crop(source, 32, Warp(), symmetries=True, generator=generator_at(2))
     # positions are off by some 1e-6 px of 32 in float32
     found = [which_symmetry(image, own, tolerance=1e-4) for image, own in zip(moved, source, strict=True)]
     assert set(found) == set(range(8))
@@ -50,31 +50,30 @@ def test_symmetries_inside_the_resampling_are_the_exact_ones():
 
 def test_a_warp_that_does_nothing_is_the_centre_crop():
     source = noise()
-    for view in (WHOLE, View(80, 80)):
-        same = warped_crop(source, view, Warp(), symmetries=False, generator=generator_at(0))
-        torch.testing.assert_close(same, centre_crop(source, view), atol=1e-4, rtol=0)
+    for field_of_view_px in (128, 80):
+        same = warped_crop(source, field_of_view_px, Warp(), symmetries=False, generator=generator_at(0))
+        torch.testing.assert_close(same, centre_crop(source, field_of_view_px), atol=1e-4, rtol=0)
 
 
-def test_centre_crop_takes_the_middle():
-    source = torch.arange(128 * 128, dtype=torch.uint8).view(1, 1, 128, 128).expand(2, 3, -1, -1)
-    assert torch.equal(centre_crop(source, View(80, 80)), source[..., 24:104, 24:104].float())
-    assert centre_crop(source, View(80, 64)).shape == (2, 3, 64, 64)
-
-
-def test_resampling_keeps_the_middle_in_the_middle():
-    # a ramp survives resampling away from the border: pixel j looks at (j + ½ − size/2) · fov/size
-    for crop in (
-        centre_crop(ramps(1), View(96, 48)),
-        warped_crop(ramps(1), View(96, 48), Warp(), symmetries=False, generator=generator_at(0)),
-    ):
-        expected = (torch.arange(48) + 0.5 - 24) * 2
-        torch.testing.assert_close(crop[0, 0, 20, 1:-1], expected[1:-1], atol=1e-3, rtol=0)
-        torch.testing.assert_close(crop[0, 1, 1:-1, 20], expected[1:-1], atol=1e-3, rtol=0)
+def test_a_shrunk_crop_is_as_smooth_as_an_antialiased_resize():
+    """Noise keeps the variance that a resize by the drawn factor leaves it; unsmoothed it would keep 4/9."""
+    source = torch.cat([ramps(300)[:, :1], torch.randn((300, 1, 128, 128), generator=generator_at(7))], dim=1)
+    crop = warped_crop(source, 48, Warp(zoom=2), symmetries=False, generator=generator_at(8))
+    steps = (crop[:, 0, :, -1] - crop[:, 0, :, 0]).mean(dim=1) / 47  # px of the source for each of the crop
+    noise_left = crop[:, 1].var(dim=(1, 2))
+    for low, high in ((1.2, 1.4), (1.5, 1.7), (1.8, 2.0)):
+        chosen = (steps > low) & (steps < high)
+        side = round(128 / ((low + high) / 2))
+        resized = F.interpolate(source[:, 1:], (side, side), mode="bilinear", antialias=True)
+        assert chosen.sum() > 10
+        assert noise_left[chosen].mean() == pytest.approx(resized.var().item(), rel=0.2)
+    # a magnified crop is not smoothed: bilinear sampling keeps 4/9 on average over the positions
+    assert noise_left[steps < 1].mean() == pytest.approx(4 / 9, rel=0.1)
 
 
 def matrices_and_shifts(warp: Warp, batch: int = 200) -> tuple[np.ndarray, np.ndarray]:
     """Read the drawn affine maps off warped ramps: the crop's values are the source positions themselves."""
-    crop = warped_crop(ramps(batch), View(32, 32), warp, symmetries=False, generator=generator_at(3)).numpy()
+    crop = warped_crop(ramps(batch), 32, warp, symmetries=False, generator=generator_at(3)).numpy()
     x, y = crop[:, :2, :, 31] - crop[:, :2, :, 0], crop[:, :2, 31, :] - crop[:, :2, 0, :]
     matrices = np.stack([x.mean(axis=2), y.mean(axis=2)], axis=2) / 31
     return matrices, crop[:, :2].mean(axis=(2, 3))
@@ -115,17 +114,17 @@ def test_shear_keeps_the_area():
     assert 0.16 < np.abs(slant).max() <= np.tan(np.deg2rad(10)) + 1e-4
 
 
-@pytest.mark.parametrize(("field_of_view_px", "size_px"), [(128, 128), (80, 64)])
-def test_elastic_displacement_is_smooth_and_of_the_stated_size(field_of_view_px, size_px):
-    view, warp = View(field_of_view_px, size_px), Warp(elastic_px=2.5)
-    moved = warped_crop(ramps(100), view, warp, symmetries=False, generator=generator_at(4))[:, :2]
-    still = warped_crop(ramps(100), view, Warp(), symmetries=False, generator=generator_at(4))[:, :2]
-    inner = slice(size_px // 8, -size_px // 8)  # away from the border, where the reflection would mix in
+@pytest.mark.parametrize("side", [128, 80])
+def test_elastic_displacement_is_smooth_and_of_the_stated_size(side):
+    warp = Warp(elastic_px=2.5)
+    moved = warped_crop(ramps(100), side, warp, symmetries=False, generator=generator_at(4))[:, :2]
+    still = warped_crop(ramps(100), side, Warp(), symmetries=False, generator=generator_at(4))[:, :2]
+    inner = slice(side // 8, -side // 8)  # away from the border, where the reflection would mix in
     displacement = (moved - still)[:, :, inner, inner]
     # at the knots the deviation is 2.5 px, between them interpolation averages it down
     assert 1.2 < displacement.std().item() < 2.8
     # px of displacement per px of the source: below 1, or the picture would fold over itself
-    slope = displacement.diff(dim=3).abs().max().item() * size_px / field_of_view_px
+    slope = displacement.diff(dim=3).abs().max().item()
     assert slope < 0.8
 
 
@@ -133,24 +132,27 @@ def test_a_turned_crop_reads_the_wide_patch_and_no_border():
     # a frame of 0 around the centre 116 px: 80 px at any angle need 80 · √2 = 113.1 px
     source = torch.zeros(64, 3, 128, 128)
     source[..., 6:122, 6:122] = 1
-    crop = warped_crop(
-        source, View(80, 64), Warp(rotation_deg=180), symmetries=True, generator=generator_at(5)
-    )
-    torch.testing.assert_close(crop, torch.ones(64, 3, 64, 64))
+    crop = warped_crop(source, 80, Warp(rotation_deg=180), symmetries=True, generator=generator_at(5))
+    torch.testing.assert_close(crop, torch.ones(64, 3, 80, 80))
 
 
 def test_what_lies_outside_is_mirrored_not_black():
     crop = warped_crop(
-        torch.ones(16, 3, 128, 128), WHOLE, Warp(180, 1.25, 20), symmetries=True, generator=generator_at(6)
+        torch.ones(16, 3, 128, 128), 128, Warp(180, 1.25, 20), symmetries=True, generator=generator_at(6)
     )
     torch.testing.assert_close(crop, torch.ones_like(crop))
 
 
-@pytest.mark.parametrize(
-    "crop", [centre_crop, lambda s, v: warped_crop(s, v, Warp(), False, generator_at(0))]
-)
-def test_a_view_that_does_not_fit_is_refused(crop):
-    with pytest.raises(ValueError, match="field of view of 81 px"):
-        crop(torch.zeros(1, 3, 80, 80), View(81, 64))
-    with pytest.raises(ValueError, match="square"):
-        crop(torch.zeros(1, 3, 80, 90), View(64, 64))
+def test_a_zoom_out_of_range_is_refused():
+    for zoom in (0.8, 2.5):
+        with pytest.raises(ValueError, match=f"zoom is {zoom}, expected 1 to 2"):
+            Warp(zoom=zoom)
+
+
+def test_a_field_of_view_that_does_not_fit_is_refused():
+    for source, field_of_view_px, fault in (
+        (torch.zeros(1, 3, 80, 80), 81, "81 px does not fit"),
+        (torch.zeros(1, 3, 80, 90), 64, "expected a square"),
+    ):
+        with pytest.raises(ValueError, match=fault):
+            warped_crop(source, field_of_view_px, Warp(), False, generator_at(0))

@@ -10,7 +10,7 @@ from amf.cli import main as amf
 def test_inspect_says_what_the_bundle_holds(
     make_bundle: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    model = make_bundle(name="two", members=2, views=8, temperature=1.5, threshold=0.25)
+    model = make_bundle(name="two", members=2, views=8, temperature=1.5, bias=-0.75, threshold=0.25)
     with safe_open(model / "member0.safetensors", "pt") as file:
         statistics = ("running_mean", "running_var", "num_batches_tracked")  # buffers, not parameters
         shapes = [file.get_slice(key).get_shape() for key in file.keys() if not key.endswith(statistics)]  # noqa: SIM118
@@ -26,7 +26,7 @@ def test_inspect_says_what_the_bundle_holds(
     out = capsys.readouterr().out
     assert out.count("weights    member") == 2
     assert f"compact (widths=[8, 16], blocks=[1, 1]), {parameters:,} parameters" in out
-    assert "temperature 1.5, threshold 0.25" in out
+    assert "temperature 1.5, bias -0.75, threshold 0.25" in out
     assert "centre 80 px to 64 px, bilinear" in out
     assert "8 of the 8 symmetries" in out
     assert "nothing: random weights" in out

@@ -77,7 +77,8 @@ def losses(outcome: Outcome) -> list[dict[str, float]]:
 
 
 def test_it_learns_to_tell_the_figures_apart(figures: Figures, tmp_path: Path) -> None:
-    recipe = override(compact_recipe(), {"optimise.epochs": 12, "optimise.ema": 0.0, "mixup": None})
+    # with so many epochs it learns from every seed tried, from 12 on only from some
+    recipe = override(compact_recipe(), {"optimise.epochs": 24, "optimise.ema": 0.0, "mixup": None})
     outcome = run(recipe, figures, tmp_path)
     first, best = outcome.history[0], outcome.history[outcome.best_epoch]
     assert outcome.history[-1]["train_loss"] < 0.9 * first["train_loss"]

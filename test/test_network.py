@@ -13,6 +13,7 @@ from amf.training.lora import adapt
 from amf.training.network import (
     Trainee,
     build_classifier,
+    decay_groups,
     hold_frozen_in,
     recompute_activations,
     trainable_state,
@@ -20,7 +21,7 @@ from amf.training.network import (
 from amf.training.recipe import override, read_recipe
 
 from .conftest import ROOT
-from .small import FAMILIES, adapted_recipe, compact_recipe, publish
+from .small import FAMILIES, TARGETS, adapted_recipe, compact_recipe, publish
 
 
 def parameters(module: nn.Module, trainable: bool) -> int:
@@ -159,3 +160,48 @@ def test_recomputing_blocks_changes_no_gradient(tmp_path: Path, share: float, re
 def test_a_backbone_without_timm_blocks_cannot_recompute() -> None:
     with pytest.raises(RecipeError, match="activation_checkpointing: this backbone has no blocks"):
         recompute_activations(build_classifier(compact_recipe().model, 0), 0.5)
+
+
+def grouped(module: nn.Module) -> list[set[str]]:
+    """Names of the parameters that decay, and of those that do not."""
+    names = {parameter: name for name, parameter in module.named_parameters()}
+    groups = decay_groups(module, 0.1)
+    assert [group["weight_decay"] for group in groups] == [0.1, 0.0]
+    return [{names[parameter] for parameter in group["params"]} for group in groups]
+
+
+@pytest.mark.parametrize("changes", [{}, {"model.symmetric": True}])
+def test_filters_and_matrices_decay_norms_and_biases_do_not(changes: dict[str, bool]) -> None:
+    spec = override(compact_recipe(), changes).model
+    module = Trainee(build_classifier(spec, seed=0), domains=3)
+    decayed, exempt = grouped(module)
+    assert decayed | exempt == {name for name, _ in module.named_parameters()}
+    assert all(("norm" in name or "bias" in name) == (name in exempt) for name in decayed | exempt)
+    assert sum("conv" in name for name in decayed) == 4
+    assert {"domain_head.linear.weight"} < decayed
+    assert {"domain_head.linear.bias", "classifier.logit.bias"} < exempt
+
+
+def test_a_vits_weight_decay_is_grouped_as_timm_does(tmp_path: Path) -> None:
+    recipe = adapted_recipe(publish(tmp_path / "weights.safetensors", "h-optimus-0"))
+    whole = recipe.model.model_copy(update={"train": "all", "lora": None})
+    vit = build_classifier(whole, seed=0).backbone.model
+    from timm.optim import param_groups_weight_decay
+
+    exempt, decayed = param_groups_weight_decay(vit, 0.1, no_weight_decay_list=vit.no_weight_decay())
+    names = {parameter: name for name, parameter in vit.named_parameters()}
+    assert grouped(vit) == [{names[p] for p in group["params"]} for group in (decayed, exempt)]
+    assert "cls_token" in grouped(vit)[1]
+    adapted = build_classifier(recipe.model, seed=0)
+    decayed_names, exempt_names = grouped(adapted)
+    assert sum("lora_" in name for name in decayed_names) == 2 * 2 * len(TARGETS)
+    assert exempt_names == {"hidden.0.bias", "logit.bias"}
+
+
+def test_the_embedding_is_taken_before_dropout() -> None:
+    classifier = build_classifier(override(compact_recipe(), {"model.dropout": 0.9}).model, seed=0).train()
+    x = torch.randn(4, 3, 32, 32)
+    (logits, embeddings), (others, same) = classifier(x), classifier(x)
+    assert torch.equal(embeddings, same)
+    assert not torch.equal(logits, others)
+    assert embeddings.all()  # GELU gives no exact zeros, dropout nine in ten

@@ -24,11 +24,11 @@ Pages = NDArray[np.uint8]
 def test_confidence_is_the_probability_of_atypical_and_class_follows_the_threshold(
     make_bundle: MakeBundle, pages: Pages
 ) -> None:
-    loaded = bundle.load(make_bundle(temperature=2.0, threshold=0.6))
+    loaded = bundle.load(make_bundle(temperature=2.0, bias=0.25, threshold=0.6))
     predictor = Predictor(loaded, "cpu")
     with torch.inference_mode():
         x = to_input(torch.from_numpy(pages), loaded.spec.members[0].image)
-        by_hand = torch.sigmoid(loaded.members[0](x)[0] / 2).tolist()
+        by_hand = torch.sigmoid(loaded.members[0](x)[0] / 2 + 0.25).tolist()
     for prediction, expected in zip(predictor.predict(pages), by_hand, strict=True):
         assert type(prediction.confidence) is float
         assert prediction.confidence == pytest.approx(expected, abs=1e-6)

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from amf.model.preprocess import ImageSpec, to_input
+from amf.model.preprocess import ImageSpec, centre_crop, to_input
 
 PLAIN = ImageSpec(128, 128, "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
@@ -56,3 +56,10 @@ def test_resizing_keeps_a_flat_patch_flat_and_a_gradient_centred(interpolation: 
 def test_an_impossible_specification_is_refused(change: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(change))):
         dataclasses.replace(PLAIN, **change)  # type: ignore[arg-type]
+
+
+def test_centre_crop_takes_the_middle() -> None:
+    images = torch.arange(128 * 128, dtype=torch.int32).view(1, 128, 128)
+    assert torch.equal(centre_crop(images, 80), images[..., 24:104, 24:104])
+    with pytest.raises(ValueError, match="field of view of 129 px does not fit into images of 128 x 128 px"):
+        centre_crop(images, 129)

@@ -8,7 +8,6 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from amf.augmentation.geometry import View
 from amf.augmentation.mixup import MIXUPS, mix
 from amf.augmentation.randomness import generator_at
 from amf.augmentation.sets import AUGMENTATIONS, augment
@@ -52,21 +51,21 @@ def _read_patch(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
         raise DataError(f"{path} cannot be read as an image: {error}") from error
 
 
-def draw_contact_sheet(patches: Tensor, view: View, seed: int = 0) -> Image.Image:
+def draw_contact_sheet(patches: Tensor, field_of_view_px: int, seed: int = 0) -> Image.Image:
     """One captioned row for each augmentation and each MixUp variant, one column for each patch.
 
     Parameters
     ----------
     patches: (N, 3, S, S) uint8.
-    view: what is shown of each.
+    field_of_view_px: side of the centre that is shown of each, also of its cell.
     seed: each row has its own generator made from it, so a row does not change when another set is added.
 
     Returns
     -------
-    RGB image of N columns, each `view.size_px` wide.
+    RGB image of N columns, each `field_of_view_px` wide.
     """
-    rows = list(_rows(patches, view, seed))
-    cell = view.size_px + GAP_PX
+    rows = list(_rows(patches, field_of_view_px, seed))
+    cell = field_of_view_px + GAP_PX
     sheet = Image.new(
         "RGB", (len(patches) * cell + GAP_PX, len(rows) * (cell + CAPTION_PX) + GAP_PX), "white"
     )
@@ -80,12 +79,12 @@ def draw_contact_sheet(patches: Tensor, view: View, seed: int = 0) -> Image.Imag
     return sheet
 
 
-def _rows(patches: Tensor, view: View, seed: int) -> Iterator[tuple[str, Tensor]]:
-    """Caption and (N, 3, size, size) float images of each row."""
+def _rows(patches: Tensor, field_of_view_px: int, seed: int) -> Iterator[tuple[str, Tensor]]:
+    """Caption and (N, 3, fov, fov) float images of each row."""
     for name, augmentation in AUGMENTATIONS.items():
         generator = generator_at(seed, *name.encode())
-        yield f"{name}: {augmentation.summary}", augment(augmentation, patches, generator, view)
-    plain = augment(AUGMENTATIONS["none"], patches, generator_at(seed), view)
+        yield f"{name}: {augmentation.summary}", augment(augmentation, patches, generator, field_of_view_px)
+    plain = augment(AUGMENTATIONS["none"], patches, generator_at(seed), field_of_view_px)
     domains = torch.arange(len(patches)) % 2  # stand-ins: neighbours stem from different domains
     for name, mixup in MIXUPS.items():
         mixed = mix(plain, torch.zeros(len(patches)), mixup, generator_at(seed, *name.encode()), domains)

@@ -2,6 +2,9 @@
 
 A patch can be wider than what a backbone looks at, so a turned, shifted or shrunk crop is read out of the
 wide patch: its corners hold tissue, not a border. Only what lies outside the patch altogether is mirrored in.
+
+Crops have as many px as the field of view has in the patch. The resize to the backbone's input comes after
+all augmentation and is the one of amf.model.preprocess, antialiased as in inference.
 """
 
 import math
@@ -15,24 +18,13 @@ from amf.augmentation.randomness import chance, normal, uniform
 
 
 @dataclass(frozen=True)
-class View:
-    """What is shown of a patch: the centre `field_of_view_px`, resampled to `size_px`.
-
-    With both the same nothing is resampled; a later resize to the backbone's input is then the online half's.
-    """
-
-    field_of_view_px: int
-    size_px: int
-
-
-@dataclass(frozen=True)
 class Warp:
     """How far a crop may move, per patch and uniformly within the range; the defaults do nothing.
 
     Parameters
     ----------
     rotation_deg: angle in ±rotation_deg; 180 is any angle.
-    zoom: magnification between 1/zoom and zoom, uniform in its logarithm.
+    zoom: magnification between 1/zoom and zoom, uniform in its logarithm; 1 to 2.
     shift_px: along each axis in ±shift_px, in px of the patch.
     shear_deg: in ±shear_deg.
     elastic_px: standard deviation, in px of the patch, of the displacement at the knots of a smooth field.
@@ -46,22 +38,9 @@ class Warp:
     elastic_px: float = 0.0
     elastic_knot_px: float = 32.0
 
-
-def centre_crop(source: Tensor, view: View) -> Tensor:
-    """(B, 3, S, S) of any type -> (B, 3, size, size) float32 with the values' range unchanged.
-
-    Raises
-    ------
-    ValueError: the field of view does not fit into the source.
-    """
-    fov, side = view.field_of_view_px, source.shape[-1]
-    _check_square(source, fov)
-    start = (side - fov) // 2
-    crop = source[..., start : start + fov, start : start + fov].float()  # (B, 3, fov, fov)
-    if view.size_px == fov:
-        return crop
-    size = (view.size_px, view.size_px)
-    return F.interpolate(crop, size, mode="bilinear", antialias=True)  # (B, 3, size, size)
+    def __post_init__(self) -> None:
+        if not 1 <= self.zoom <= 2:
+            raise ValueError(f"zoom is {self.zoom}, expected 1 to 2")
 
 
 def random_symmetry(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -73,40 +52,58 @@ def random_symmetry(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def warped_crop(
-    source: Tensor, view: View, warp: Warp, symmetries: bool, generator: torch.Generator
+    source: Tensor, field_of_view_px: int, warp: Warp, symmetries: bool, generator: torch.Generator
 ) -> Tensor:
     """Symmetry, rotation, shear, zoom, shift and elastic displacement in one bilinear resampling.
+
+    Where a crop is shrunk, its source is smoothed first: detail finer than the crop's px would alias.
 
     Parameters
     ----------
     source: (B, 3, S, S) of any type.
+    field_of_view_px: side of what is shown, in px of the patch and of the crop.
     symmetries: also draw one of the square's eight symmetries.
 
     Returns
     -------
-    (B, 3, size, size) float32 with the values' range unchanged.
+    (B, 3, field_of_view_px, field_of_view_px) float32 with the values' range unchanged.
 
     Raises
     ------
-    ValueError: the field of view does not fit into the source.
+    ValueError: the patches are not square, or smaller than the field of view.
     """
-    _check_square(source, view.field_of_view_px)
-    matrices, shifts = _draw_affine(source, warp, symmetries, generator)
-    positions = _sample_positions(matrices, shifts, view)  # (B, size · size, 2), px from the centre
-    if warp.elastic_px > 0:
-        positions = positions + _draw_displacement(source, view, warp, generator)
-    grid = positions * (2 / source.shape[-1])  # px to the ±1 of grid_sample
-    grid = grid.view(-1, view.size_px, view.size_px, 2)  # (B, size, size, 2)
-    return F.grid_sample(source.float(), grid, "bilinear", "reflection", align_corners=False)
-
-
-def _check_square(source: Tensor, field_of_view_px: int) -> None:
     side = source.shape[-1]
     if source.shape[-2] != side or not 0 < field_of_view_px <= side:
         raise ValueError(
             f"a field of view of {field_of_view_px} px does not fit into patches of "
             f"{tuple(source.shape[-2:])} px: expected a square at least as large"
         )
+    matrices, shifts = _draw_affine(source, warp, symmetries, generator)
+    positions = _sample_positions(matrices, shifts, field_of_view_px)  # (B, fov · fov, 2), px from the centre
+    if warp.elastic_px > 0:
+        positions = positions + _draw_displacement(source, field_of_view_px, warp, generator)
+    source = source.float()
+    if warp.zoom > 1 or warp.shear_deg > 0:
+        source = _smooth_before_shrinking(source, matrices)  # (B, 3, S − 2, S − 2)
+    grid = positions * (2 / source.shape[-1])  # px to the ±1 of grid_sample
+    grid = grid.view(-1, field_of_view_px, field_of_view_px, 2)  # (B, fov, fov, 2)
+    return F.grid_sample(source, grid, "bilinear", "reflection", align_corners=False)
+
+
+def _smooth_before_shrinking(source: Tensor, matrices: Tensor) -> Tensor:
+    """3 x 3 weights for each patch, as wide as it is shrunk; (B, 3, S, S) -> (B, 3, S − 2, S − 2).
+
+    An antialiased resize by the factor s reads with a triangle s times as wide, of variance s²/6 px² where
+    bilinear sampling has 1/6. The weights [a, 1 − 2a, a] of variance 2a along each axis make up the
+    difference. What is magnified stays as it is.
+    """
+    batch, channels, side, _ = source.shape
+    squared_factors = matrices.square().sum((1, 2)) / 2  # (B,) s², its mean over the directions
+    a = ((squared_factors - 1) / 12).clamp(0, 0.25)
+    weights = torch.stack([a, 1 - 2 * a, a], dim=1)  # (B, 3)
+    squares = (weights[:, :, None] * weights[:, None, :]).repeat_interleave(channels, dim=0)  # (B · 3, 3, 3)
+    smooth = F.conv2d(source.reshape(1, -1, side, side), squares[:, None], groups=batch * channels)
+    return smooth.view(batch, channels, side - 2, side - 2)
 
 
 def _draw_affine(
@@ -129,19 +126,21 @@ def _draw_affine(
     return rotation @ slant.view(batch, 2, 2) / zoom[:, None, None], shifts
 
 
-def _sample_positions(matrices: Tensor, shifts: Tensor, view: View) -> Tensor:
-    """(B, size · size, 2): where in the source, in px (x, y) from its centre, each crop pixel looks."""
-    step = view.field_of_view_px / view.size_px
-    axis = (torch.arange(view.size_px, device=matrices.device) + 0.5 - view.size_px / 2) * step
+def _sample_positions(matrices: Tensor, shifts: Tensor, field_of_view_px: int) -> Tensor:
+    """(B, fov · fov, 2): where in the source, in px (x, y) from its centre, each crop pixel looks."""
+    axis = torch.arange(field_of_view_px, device=matrices.device) + 0.5 - field_of_view_px / 2
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     crop = torch.stack([x, y], dim=-1).view(1, -1, 2).expand(len(matrices), -1, -1)
     return torch.baddbmm(shifts[:, None], crop, matrices.mT)
 
 
-def _draw_displacement(source: Tensor, view: View, warp: Warp, generator: torch.Generator) -> Tensor:
-    """(B, size · size, 2): a smooth random displacement in px of the source."""
+def _draw_displacement(
+    source: Tensor, field_of_view_px: int, warp: Warp, generator: torch.Generator
+) -> Tensor:
+    """(B, fov · fov, 2): a smooth random displacement in px of the source."""
     # a distance in px, not a share of the view: a smaller view must not fold the figure
-    knots = math.ceil(view.field_of_view_px / warp.elastic_knot_px) + 1
+    knots = math.ceil(field_of_view_px / warp.elastic_knot_px) + 1
     at_knots = warp.elastic_px * normal(generator, (len(source), 2, knots, knots), source)
-    field = F.interpolate(at_knots, (view.size_px, view.size_px), mode="bicubic", align_corners=True)
-    return field.flatten(2).mT  # (B, size · size, 2)
+    size = (field_of_view_px, field_of_view_px)
+    field = F.interpolate(at_knots, size, mode="bicubic", align_corners=True)  # (B, 2, fov, fov)
+    return field.flatten(2).mT  # (B, fov · fov, 2)

@@ -44,7 +44,7 @@ def jitter_color(
 def blur(
     images: Tensor, generator: torch.Generator, sigma_px: tuple[float, float], probability: float
 ) -> Tensor:
-    """Gaussian blur of `sigma_px` (a range, in px of the images) for the share `probability` of patches."""
+    """Gaussian blur of `sigma_px` (a range, in px) for the share `probability` of the patches."""
     batch, channels, height, _ = images.shape
     radius = math.ceil(3 * sigma_px[1])
     sigma = uniform(generator, (batch, 1), *sigma_px, images)

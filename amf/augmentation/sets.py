@@ -5,7 +5,8 @@ restrained color jitter and light blur" and that the heavy one adds "affine, cut
 The strengths here are ours, chosen on the contact sheet of `amf augment`: a figure stays what it is in every
 set but the heavy one, which is meant to go too far, and a cutout may hide it. A new set is one `register`.
 
-Lengths: movements are in px of the source patch (0.25 µm), blur in px of the image that the model sees.
+All lengths, movements and blur alike, are in px of the patch (0.25 µm): patches are augmented at the
+resolution that they were scanned in, whatever size the backbone then wants.
 """
 
 from collections.abc import Callable
@@ -15,11 +16,12 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from amf.augmentation.geometry import View, Warp, centre_crop, random_symmetry, warped_crop
+from amf.augmentation.geometry import Warp, random_symmetry, warped_crop
 from amf.augmentation.photometry import add_noise, blur, cut_out, jitter_color
 from amf.augmentation.rass import synthesise_amplitudes
 from amf.augmentation.stain import jitter_density, jitter_stain
 from amf.errors import RecipeError
+from amf.model.preprocess import centre_crop
 
 Photometric = Callable[[Tensor, torch.Generator], Tensor]
 
@@ -70,7 +72,10 @@ def augmentation_named(name: str) -> AugmentationSet:
 
 
 def augment(
-    augmentation: AugmentationSet, source: Tensor, generator: torch.Generator, view: View | None = None
+    augmentation: AugmentationSet,
+    source: Tensor,
+    generator: torch.Generator,
+    field_of_view_px: int | None = None,
 ) -> Tensor:
     """Show a batch of patches as the set says, each with its own random parameters.
 
@@ -78,27 +83,27 @@ def augment(
     ----------
     source: (B, 3, S, S) uint8, or float in [0, 1]; on any device.
     generator: owned by the caller (see amf.augmentation.randomness.generator_at).
-    view: what to show of the source; all of it unless told.
+    field_of_view_px: side of the centre that is shown, in px of the source; all of it unless told.
 
     Returns
     -------
-    (B, 3, size, size) float32 in [0, 1], not normalised.
+    (B, 3, field_of_view_px, field_of_view_px) float32 in [0, 1], neither resized nor normalised.
 
     Raises
     ------
     ValueError: the patches are not square or smaller than the field of view.
     """
-    view = view or View(source.shape[-1], source.shape[-1])
+    side = field_of_view_px or source.shape[-1]
     # the loop's autocast would compute positions in bf16: whole pixels off
     with torch.no_grad(), torch.autocast(source.device.type, enabled=False):
-        return _augment(augmentation, source, generator, view)
+        return _augment(augmentation, source, generator, side)
 
 
-def _augment(augmentation: AugmentationSet, source: Tensor, generator: torch.Generator, view: View) -> Tensor:
+def _augment(augmentation: AugmentationSet, source: Tensor, generator: torch.Generator, side: int) -> Tensor:
     if augmentation.warp is not None:
-        images = warped_crop(source, view, augmentation.warp, augmentation.symmetries, generator)
+        images = warped_crop(source, side, augmentation.warp, augmentation.symmetries, generator)
     else:
-        images = centre_crop(source, view)
+        images = centre_crop(source, side).float()
         if augmentation.symmetries:
             images = random_symmetry(images, generator)
     if source.dtype == torch.uint8:

@@ -4,7 +4,6 @@ import argparse
 from pathlib import Path
 
 from amf.augmentation.contact_sheet import draw_contact_sheet, read_patches
-from amf.augmentation.geometry import View
 from amf.errors import DataError
 from amf.files import written_whole
 
@@ -29,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     field_of_view_px = arguments.field_of_view_px or side_px
     if not 0 < field_of_view_px <= side_px:
         raise DataError(f"--field-of-view-px is {field_of_view_px}, expected 1 to the patches' {side_px} px")
-    sheet = draw_contact_sheet(patches, View(field_of_view_px, side_px), arguments.seed)
+    sheet = draw_contact_sheet(patches, field_of_view_px, arguments.seed)
     with written_whole(arguments.out) as partial:
         sheet.save(partial, format="PNG")
     print(f"{arguments.out}: {len(patches)} patches")

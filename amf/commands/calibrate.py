@@ -1,4 +1,4 @@
-"""`amf calibrate`: temperature and threshold from out-of-fold predictions, and nothing else."""
+"""`amf calibrate`: temperature, bias and threshold from out-of-fold predictions, and nothing else."""
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -13,14 +13,14 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="folders that `amf lodo` has joined: seeds of one recipe, their logits are averaged",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, help="folder for calibration.json and the plots")
-    parser.add_argument("--bundle", type=Path, help="write both values into this bundle, too")
+    parser.add_argument("--bundle", type=Path, help="write the three values into this bundle, too")
 
 
 def run(arguments: Namespace) -> int:
-    """Fit, write, print; with --bundle the bundle takes both values."""
+    """Fit, write, print; with --bundle the bundle takes the values."""
     calibration = calibrate(arguments.lodo, arguments.out)
     print((arguments.out / f"{CALIBRATION}.md").read_text(encoding="utf-8"))
     if arguments.bundle:
         calibrate_bundle(calibration, arguments.bundle)
-        print(f"{arguments.bundle}: both written, with their model card")
+        print(f"{arguments.bundle}: calibrated, with their model card")
     return 0

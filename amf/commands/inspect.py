@@ -26,7 +26,8 @@ def describe(folder: Path, loaded: Bundle) -> Iterator[str]:
     spec = loaded.spec
     yield f"bundle       {spec.name} ({folder}), format {bundle.FORMAT_VERSION}, hashes and tensors verified"
     yield f"classes      {', '.join(CLASSES)}; confidence is P({CLASSES[1]})"
-    yield f"decision     temperature {spec.temperature:.6g}, threshold {spec.threshold:.6g}"
+    calibration = f"temperature {spec.temperature:.6g}, bias {spec.bias:.6g}"
+    yield f"decision     {calibration}, threshold {spec.threshold:.6g}"
     yield f"fitted on    {spec.fitted_on}"
     for number, (member, model) in enumerate(zip(spec.members, loaded.members, strict=True), start=1):
         yield f"member {number} of {len(spec.members)}"

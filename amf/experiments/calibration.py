@@ -1,4 +1,4 @@
-"""Temperature and threshold of a bundle, from out-of-fold predictions alone, and what the choice is worth."""
+"""Temperature, bias and threshold of a bundle, from out-of-fold predictions alone, and their worth."""
 
 import dataclasses
 import json
@@ -19,7 +19,7 @@ from amf.experiments.lodo import read_out_of_fold
 from amf.experiments.plots import draw_reliability, draw_threshold_curve
 from amf.experiments.record import read_record
 from amf.experiments.scores import PAPER_THRESHOLD, markdown, scores
-from amf.experiments.threshold import Threshold, fit_temperature, fit_threshold
+from amf.experiments.threshold import Threshold, fit_scale_and_bias, fit_threshold
 from amf.files import write_text, written_whole
 from amf.model.bundle import BundleSpec, read_spec, write_spec
 
@@ -32,17 +32,19 @@ class Calibration:
 
     Attributes
     ----------
-    temperature, threshold : confidence = sigmoid(logit / temperature), atypical from the threshold on.
+    temperature, bias, threshold : confidence = sigmoid(logit / temperature + bias), atypical from the
+        threshold on.
     interval : 95 % of the best cuts of bootstrap resamples (figures, stratified by class).
-    ece : expected calibration error over ten bins: before (temperature 1), after, and held_out, where each
-        domain is scaled by the temperature that the other domains choose.
-    balanced_accuracy : pooled over figures, at 0.5, at the threshold (which these figures chose), and
-        held_out, each domain at the temperature and threshold that the others choose.
+    ece : expected calibration error over ten bins: before (temperature 1, bias 0), after, and held_out,
+        where each domain takes the temperature and bias that the other domains choose.
+    balanced_accuracy : pooled over figures, before at 0.5, at the threshold (which these figures chose), and
+        held_out, each domain at the temperature, bias and threshold that the others choose.
     fitted_on : on which figures, in words.
     recipe, seeds, table_hash : of the LODO runs.
     """
 
     temperature: float
+    bias: float
     threshold: float
     interval: tuple[float, float]
     ece: dict[str, float]
@@ -56,9 +58,9 @@ class Calibration:
 def calibrate(lodo: list[Path], out: Path) -> Calibration:
     """Fit on the out-of-fold predictions of one or several LODO runs and write JSON, Markdown and plots.
 
-    Temperature first (negative log likelihood), then the threshold on the scaled confidences: that of
-    greatest balanced accuracy over all figures pooled, as the organisers score, so that large domains weigh
-    more. Several runs are seeds of one recipe; their logits are averaged as a bundle's members are.
+    Temperature and bias first (negative log likelihood), then the threshold on the calibrated confidences:
+    that of greatest balanced accuracy over all figures pooled, as the organisers score, so that large domains
+    weigh more. Several runs are seeds of one recipe; their logits are averaged as a bundle's members are.
 
     Raises
     ------
@@ -76,19 +78,21 @@ def calibrate(lodo: list[Path], out: Path) -> Calibration:
 
     logits, labels = predictions["logit"].to_numpy(np.float64), predictions["label"].to_numpy(np.int64)
     domains = predictions["domain"].to_numpy(object)
-    before, temperature = expit(logits), fit_temperature(logits, labels)
-    after = expit(logits / temperature)
+    temperature, bias = fit_scale_and_bias(logits, labels)
+    before, after = expit(logits), expit(logits / temperature + bias)
     threshold = fit_threshold(after, labels)
 
     held_out, called = np.empty(len(logits)), np.empty(len(logits))
     for domain in set(domains):
         inside, others = domains == domain, domains != domain
-        scaled = expit(logits / fit_temperature(logits[others], labels[others]))
-        held_out[inside] = scaled[inside]
-        called[inside] = scaled[inside] >= fit_threshold(scaled[others], labels[others]).value
+        their_temperature, their_bias = fit_scale_and_bias(logits[others], labels[others])
+        calibrated = expit(logits / their_temperature + their_bias)
+        held_out[inside] = calibrated[inside]
+        called[inside] = calibrated[inside] >= fit_threshold(calibrated[others], labels[others]).value
     seeds = [record["recipe"]["optimise"]["seed"] for record in records]
     result = Calibration(
         temperature=temperature,
+        bias=bias,
         threshold=threshold.value,
         interval=(threshold.low, threshold.high),
         ece={
@@ -160,14 +164,14 @@ def report(calibration: Calibration, costs: DataFrame) -> str:
         [
             f"Fitted on {calibration.fitted_on}.",
             "",
-            f"- temperature {calibration.temperature:.4f}",
+            f"- temperature {calibration.temperature:.4f}, bias {calibration.bias:+.4f}",
             f"- threshold {calibration.threshold:.4f} "
             f"(95 % of the resampled best cuts: {low:.3f} to {high:.3f})",
             f"- expected calibration error: before {ece['before']:.4f}, after {ece['after']:.4f}, "
-            f"with each domain's temperature from the others {ece['held_out']:.4f}",
+            f"with each domain's temperature and bias from the others {ece['held_out']:.4f}",
             f"- balanced accuracy, all figures pooled: at 0.5 {accuracy['at_0.5']:.4f}, at the threshold "
-            f"{accuracy['at_threshold']:.4f} (these figures chose it), with each domain's temperature and "
-            f"threshold from the others {accuracy['held_out']:.4f}",
+            f"{accuracy['at_threshold']:.4f} (these figures chose it), with each domain's temperature, "
+            f"bias and threshold from the others {accuracy['held_out']:.4f}",
             "",
             "A threshold picked on one domain, and what it would have cost on the others:",
             "",
@@ -177,7 +181,7 @@ def report(calibration: Calibration, costs: DataFrame) -> str:
 
 
 def calibrate_bundle(calibration: Calibration, folder: Path) -> BundleSpec:
-    """Write temperature, threshold and their provenance into a bundle, and its model card anew.
+    """Write temperature, bias, threshold and their provenance into a bundle, and its model card anew.
 
     Raises
     ------
@@ -195,6 +199,7 @@ def calibrate_bundle(calibration: Calibration, folder: Path) -> BundleSpec:
     spec = dataclasses.replace(
         spec,
         temperature=calibration.temperature,
+        bias=calibration.bias,
         threshold=calibration.threshold,
         fitted_on=calibration.fitted_on,
         provenance={**spec.provenance, "calibration": dataclasses.asdict(calibration)},

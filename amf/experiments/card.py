@@ -32,10 +32,13 @@ def model_card(spec: BundleSpec) -> str:
             f"{image.input_px} px | {member.views} | {member.dtype} | `{member.sha256[:16]}…` |"
         )
     lines += ["", "## Data", "", *(f"- {name}: {text}" for name, text in record.get("data", {}).items()), ""]
-    lines += ["## Decision", "", "confidence = sigmoid(logit / temperature) = P(atypical);"]
-    lines += [f"atypical from threshold {spec.threshold:.4f} on, temperature {spec.temperature:.4f}."]
     lines += [
-        f"Both fitted on {spec.fitted_on}.",
+        "## Decision",
+        "",
+        "confidence = sigmoid(logit / temperature + bias) = P(atypical), with",
+        f"temperature {spec.temperature:.4f} and bias {spec.bias:.4f};",
+        f"atypical from threshold {spec.threshold:.4f} on.",
+        f"All three fitted on {spec.fitted_on}.",
         "",
         "## Measured",
         "",

@@ -93,7 +93,7 @@ def bundle_final(
             "best epoch by member": ", ".join(f"{name} {epoch}" for name, epoch in members.items()),
             "threshold interval": f"{low:.3f} to {high:.3f} (95 % of bootstrapped best cuts)",
             "expected calibration error out of fold": f"{calibration.ece['before']:.3f} before and "
-            f"{calibration.ece['after']:.3f} after the temperature",
+            f"{calibration.ece['held_out']:.3f} with each domain's temperature and bias from the others",
             "measured": "out of fold, each domain by networks that never saw it, at the threshold that the "
             "other domains choose; not on this bundle's own members, which saw all domains",
         },
@@ -103,6 +103,7 @@ def bundle_final(
         target,
         name=recipe.name,
         temperature=calibration.temperature,
+        bias=calibration.bias,
         threshold=calibration.threshold,
         fitted_on=calibration.fitted_on,
         record=record,

@@ -80,7 +80,7 @@ def draw_reliability(
     upper, lower = figure.subplots(2, 1, height_ratios=(3, 1), sharex=True)
     upper.plot([0, 1], [0, 1], ":", color="grey", label="perfect")
     for place, (name, p, color, style) in enumerate(
-        (("temperature 1", before, ORANGE, "o--"), ("fitted temperature", after, BLUE, "s-"))
+        (("as trained", before, ORANGE, "o--"), ("calibrated", after, BLUE, "s-"))
     ):
         bins = reliability(labels, p)
         upper.plot(bins["confidence"], bins["atypical"], style, color=color, label=name)

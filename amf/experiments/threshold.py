@@ -1,10 +1,11 @@
-"""Temperature and threshold from predictions on figures that the model never trained on."""
+"""Scale, bias and threshold from predictions on figures that the model never trained on."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize
+from scipy.special import expit
 
 Array = NDArray[np.float64]
 
@@ -18,10 +19,12 @@ class Threshold:
     high: float
 
 
-def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
-    """Find the temperature that minimises the negative log likelihood of sigmoid(logit / T).
+def fit_scale_and_bias(logits: ArrayLike, labels: ArrayLike) -> tuple[float, float]:
+    """Find the temperature T and the bias b of least negative log likelihood of sigmoid(logit / T + b).
 
-    On calibration of modern neural networks (Guo et al., ICML 2017). Searched between 1/20 and 20.
+    Platt scaling (Platt, Advances in Large Margin Classifiers, 1999; Guo et al., ICML 2017). Training that
+    draws both classes equally often overstates P(atypical); only the bias can take that back. T is searched
+    between 1/20 and 20, b between -20 and 20.
 
     Parameters
     ----------
@@ -29,12 +32,18 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
     """
     z, y = np.asarray(logits, np.float64), np.asarray(labels, np.float64)
 
-    def loss(log_t: float) -> float:
-        scaled = z / np.exp(log_t)
-        return float(np.mean(np.logaddexp(0, scaled) - y * scaled))
+    def loss_and_slope(parameters: Array) -> tuple[float, Array]:
+        scale, bias = parameters
+        shifted = scale * z + bias
+        error = expit(shifted) - y
+        slope = np.array([np.mean(error * z), np.mean(error)])
+        return float(np.mean(np.logaddexp(0, shifted) - y * shifted)), slope
 
-    bound = np.log(20)
-    return float(np.exp(minimize_scalar(loss, bounds=(-bound, bound), method="bounded").x))
+    bounds = [(1 / 20, 20), (-20, 20)]
+    exact = {"ftol": 1e-15, "gtol": 1e-9}  # the default tolerance would stop at four digits
+    found = minimize(loss_and_slope, [1.0, 0.0], jac=True, bounds=bounds, options=exact)
+    scale, bias = found.x.tolist()
+    return 1 / scale, bias
 
 
 def fit_threshold(

@@ -60,7 +60,7 @@ class Predictor:
 
         Returns
         -------
-        (N,) float64 logits, before temperature.
+        (N,) float64 logits, before temperature and bias.
 
         Raises
         ------
@@ -84,8 +84,8 @@ class Predictor:
         return [self.decide(logit) for logit in self.logits(patches).tolist()]
 
     def decide(self, logit: float) -> Prediction:
-        """Calibrate one logit, confidence = sigmoid(logit / temperature), and compare with the threshold."""
-        confidence = sigmoid(logit / self.spec.temperature)
+        """Confidence = sigmoid(logit / temperature + bias) of a logit, and its class by the threshold."""
+        confidence = sigmoid(logit / self.spec.temperature + self.spec.bias)
         return Prediction(CLASSES[int(confidence >= self.spec.threshold)], confidence)
 
     def _member_logits(

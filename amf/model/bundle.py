@@ -68,9 +68,9 @@ class BundleSpec:
 
     Attributes
     ----------
-    temperature, threshold : confidence = sigmoid(logit / temperature) = P(atypical); a figure is
-        atypical when its confidence is at least the threshold.
-    fitted_on : on what data both were fitted, in words.
+    temperature, bias, threshold : confidence = sigmoid(logit / temperature + bias) = P(atypical); a figure
+        is atypical when its confidence is at least the threshold. Bundles without a bias have 0.
+    fitted_on : on what data all three were fitted, in words.
     provenance : recipe, table hash, revision, versions, metrics: for people, not for the loader.
     """
 
@@ -79,6 +79,7 @@ class BundleSpec:
     threshold: float
     fitted_on: str
     members: tuple[MemberSpec, ...]
+    bias: float = 0.0
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -86,6 +87,8 @@ class BundleSpec:
             raise ValueError("members is empty, expected at least one network")
         if not (math.isfinite(self.temperature) and self.temperature > 0):
             raise ValueError(f"temperature is {self.temperature}, expected a finite number above 0")
+        if not math.isfinite(self.bias):
+            raise ValueError(f"bias is {self.bias}, expected a finite number")
         if not 0 < self.threshold < 1:
             raise ValueError(f"threshold is {self.threshold}, expected a number between 0 and 1")
 
@@ -208,6 +211,7 @@ def write(
     *,
     name: str,
     temperature: float,
+    bias: float,
     threshold: float,
     fitted_on: str,
     provenance: Mapping[str, Any],
@@ -224,7 +228,7 @@ def write(
         with written_whole(path) as partial:
             save_file(stored, partial)
             written.append(dataclasses.replace(member, weights=path.name, sha256=file_digest(partial)))
-    spec = BundleSpec(name, temperature, threshold, fitted_on, tuple(written), provenance)
+    spec = BundleSpec(name, temperature, threshold, fitted_on, tuple(written), bias, provenance)
     write_spec(folder, spec)
     return spec
 

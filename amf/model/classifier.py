@@ -41,15 +41,20 @@ class Classifier(nn.Module):
         self.backbone = backbones.build(backbone, arguments)
         features = int(self.backbone.embedding_size)  # type: ignore[arg-type]
         self.hidden: nn.Module = nn.Identity()
+        self.dropout: nn.Module = nn.Identity()
         if head.hidden:
-            self.hidden = nn.Sequential(nn.Linear(features, head.hidden), nn.GELU(), nn.Dropout(head.dropout))
+            self.hidden = nn.Sequential(nn.Linear(features, head.hidden), nn.GELU())
+            self.dropout = nn.Dropout(head.dropout)
         self.embedding_size = head.hidden or features
         self.logit = nn.Linear(self.embedding_size, 1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 3, S, S) normalised → logits (B,) of P(atypical), embeddings (B, embedding_size)."""
+        """(B, 3, S, S) normalised → logits (B,) of P(atypical), embeddings (B, embedding_size).
+
+        The embedding is the final hidden layer's, before dropout: what is compared must not have holes.
+        """
         embedding = self.hidden(self.backbone(x))  # (B, embedding_size)
-        return self.logit(embedding).squeeze(1), embedding
+        return self.logit(self.dropout(embedding)).squeeze(1), embedding
 
     def prepare_for_inference(self) -> None:
         """Let a backbone that can prepare itself do so, in place, once its weights are those to be served.

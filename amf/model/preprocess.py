@@ -1,4 +1,8 @@
-"""Patch → network input: the only place that crops, resizes and normalises. Training uses it too."""
+"""Patch → network input: centre crop, resize, normalise.
+
+Training goes the same way: an augmentation gives a crop as large as the field of view, in px of the patch,
+and `resize` and `normalise` make the input of it. One that moves nothing takes `centre_crop` itself.
+"""
 
 from dataclasses import dataclass
 
@@ -50,12 +54,24 @@ def to_input(patches: Tensor, spec: ImageSpec) -> Tensor:
     -------
     (N, 3, input_px, input_px) float32, on the device of `patches`.
     """
-    side = spec.field_of_view_px
-    top, left = (patches.shape[1] - side) // 2, (patches.shape[2] - side) // 2
-    crops = patches[:, top : top + side, left : left + side]  # (N, side, side, 3)
+    crops = centre_crop(patches.permute(0, 3, 1, 2), spec.field_of_view_px)  # (N, 3, side, side)
     # Plane by plane: resizing is a third faster so than pixel by pixel.
-    x = crops.permute(0, 3, 1, 2).contiguous().float().div_(255)  # (N, 3, side, side)
+    x = crops.contiguous().float().div_(255)
     return normalise(resize(x, spec), spec)  # (N, 3, input_px, input_px)
+
+
+def centre_crop(images: Tensor, side_px: int) -> Tensor:
+    """(..., H, W) of any type → the middle (..., side_px, side_px), a view.
+
+    Raises
+    ------
+    ValueError : the images are smaller.
+    """
+    height, width = images.shape[-2:]
+    if not 0 < side_px <= min(height, width):
+        raise ValueError(f"a field of view of {side_px} px does not fit into images of {height} x {width} px")
+    top, left = (height - side_px) // 2, (width - side_px) // 2
+    return images[..., top : top + side_px, left : left + side_px]
 
 
 def resize(x: Tensor, spec: ImageSpec) -> Tensor:

@@ -8,6 +8,8 @@ import torch
 from amf.errors import DataError
 from amf.files import written_whole
 
+FORMAT = 2
+"""Grows when a state of before cannot continue: 2 exempts norms and biases from weight decay."""
 CURRENT, PREVIOUS = "checkpoint.pt", "checkpoint-previous.pt"
 
 
@@ -16,7 +18,7 @@ def save_checkpoint(run: Path, state: dict[str, Any]) -> None:
     current = run / CURRENT
     with written_whole(current) as partial:
         try:
-            torch.save(state, partial)
+            torch.save({"format": FORMAT, **state}, partial)
         except RuntimeError as error:  # as torch reports a full disk
             raise DataError(
                 f"{current} cannot be written, the last good checkpoint stays: {error}"
@@ -30,7 +32,7 @@ def load_checkpoint(run: Path) -> dict[str, Any] | None:
 
     Raises
     ------
-    DataError : there are checkpoints, but none can be read.
+    DataError : there are checkpoints, but none can be read, or the newest is of another format.
     """
     damaged = []
     for name in (CURRENT, PREVIOUS):
@@ -43,6 +45,11 @@ def load_checkpoint(run: Path) -> dict[str, Any] | None:
             damaged.append(path)
             print(f"{path} is damaged ({repr(error).splitlines()[0]}); trying the one before", flush=True)
             continue
+        if (found := state.get("format", 1)) != FORMAT:
+            raise DataError(
+                f"{path} has the format {found}, expected {FORMAT}: start the run anew, or finish it with "
+                "the version of amf that wrote it"
+            )
         return state
     if damaged:
         raise DataError(f"{damaged[0]} is damaged and no earlier checkpoint can be read: start the run anew")

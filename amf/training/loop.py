@@ -27,7 +27,6 @@ from torch.nn import functional
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from amf.augmentation.geometry import View
 from amf.augmentation.mixup import Mixed, mix, mixup_named
 from amf.augmentation.randomness import generator_at
 from amf.augmentation.sets import augment, augmentation_named
@@ -48,6 +47,7 @@ from amf.training.losses import (
 from amf.training.network import (
     Trainee,
     build_classifier,
+    decay_groups,
     hold_frozen_in,
     recompute_activations,
     trainable_state,
@@ -123,12 +123,8 @@ class _Run:
         if self.accelerator.mixed_precision != "no":
             hold_frozen_in(trainee, DTYPES[self.accelerator.mixed_precision])
         trainee = trainee.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        optimiser = torch.optim.AdamW(
-            [p for p in trainee.parameters() if p.requires_grad],
-            optimise.learning_rate,
-            weight_decay=optimise.weight_decay,
-            fused=True,
-        )
+        groups = decay_groups(trainee, optimise.weight_decay)
+        optimiser = torch.optim.AdamW(groups, optimise.learning_rate, fused=True)
         self.model, self.optimiser = self.accelerator.prepare(trainee, optimiser)
         self.trainee: Trainee = self.accelerator.unwrap_model(self.model)
         self.contrastive = SupervisedContrastiveLoss()
@@ -220,8 +216,7 @@ class _Run:
         # Pixels are drawn where they are used, choices on the CPU: reading them from a GPU would wait for it.
         pixels, choices = generator_at(*place, 0, device=self.device), generator_at(*place, 1)
         source = self.figures.batch(rows).to(self.device).permute(0, 3, 1, 2)  # (B, 3, 128, 128)
-        view = _view(spec.field_of_view_px, spec.input_px)
-        x = augment(augmentation_named(recipe.augmentation), source, pixels, view)
+        x = augment(augmentation_named(recipe.augmentation), source, pixels, spec.field_of_view_px)
         x = normalise(resize(x, spec), spec)  # (B, 3, S, S)
         y = torch.from_numpy(self.labels[rows]).to(self.device)
         # The share is drawn whether it decides or not, so that every recipe uses the generator alike.
@@ -407,11 +402,6 @@ def _accelerator(recipe: Recipe) -> Accelerator:
     (name,) = (name for name, candidate in DTYPES.items() if candidate == dtype)
     AcceleratorState._reset_state()  # the runs of one process may differ in precision
     return Accelerator(cpu=cpu, mixed_precision=name, gradient_accumulation_steps=recipe.optimise.accumulate)
-
-
-def _view(field_of_view_px: int, input_px: int) -> View:
-    """Augment at the network's size where that is smaller, at the patch's own where it is larger."""
-    return View(field_of_view_px, min(field_of_view_px, input_px))
 
 
 def _seed(*position: int) -> int:

@@ -1,6 +1,7 @@
 """From a recipe to the network that is trained: weights, adapters, what is frozen, and the domain head."""
 
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -118,6 +119,25 @@ def recompute_activations(classifier: Classifier, share: float) -> None:
     for index, block in enumerate(blocks):
         if int((index + 1) * share) > int(index * share):
             block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+
+
+def decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """The trainable parameters as an optimiser's two groups: with weight decay, and exempt from it.
+
+    Exempt is what has one axis (norms, biases, layer scales) and what a timm model names itself (tokens and
+    positions), as in timm.optim, whose import takes seconds.
+    """
+    exempt: set[str] = set()
+    for part in module.modules():
+        if (names := getattr(part, "no_weight_decay", None)) is not None:
+            exempt |= set(names())
+    decayed: list[nn.Parameter] = []
+    kept: list[nn.Parameter] = []
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            keep = parameter.ndim <= 1 or name.rpartition(".")[2] in exempt
+            (kept if keep else decayed).append(parameter)
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": kept, "weight_decay": 0.0}]
 
 
 def trainable_state(module: nn.Module) -> dict[str, Tensor]:

@@ -116,7 +116,7 @@ class Optimise(_Section):
     batch: int = Field(64, ge=2, description="patches a step over all processes and accumulation steps")
     accumulate: int = Field(1, ge=1, description="parts that a process takes its share of a batch in")
     learning_rate: float = Field(1e-4, gt=0, lt=1)
-    weight_decay: float = Field(0.1, ge=0)
+    weight_decay: float = Field(0.1, ge=0, description="of matrices and filters; norms and biases have none")
     warmup: float = Field(0.1, ge=0, lt=1, description="share of all steps")
     clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
     ema: float = Field(0.0, ge=0, lt=1, description="decay of the weight average a step; 0 = none")
