@@ -59,6 +59,7 @@ def make_bundle(tmp_path: Path) -> Callable[..., Path]:
         backbone: str = "compact",
         arguments: dict[str, object] | None = None,
         image: ImageSpec | None = None,
+        hidden: int = 8,
         members: int = 1,
         views: int = 1,
         dtype: str = "float32",
@@ -68,10 +69,9 @@ def make_bundle(tmp_path: Path) -> Callable[..., Path]:
     ) -> Path:
         if arguments is None:
             arguments = {"widths": [8, 16], "blocks": [1, 1]}
-        written = []
+        written, head = [], HeadSpec(hidden)
         for seed in range(members):
             torch.manual_seed(seed)
-            head = HeadSpec(hidden=8)
             model = Classifier(backbone, arguments, head)
             spec = bundle.MemberSpec(
                 backbone,

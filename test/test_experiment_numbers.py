@@ -11,10 +11,12 @@ from scipy.special import expit
 from amf.errors import DataError, RecipeError
 from amf.experiments.ablation import differences
 from amf.experiments.calibration import calibrate, threshold_costs
-from amf.experiments.lodo import compare, summarise
+from amf.experiments.lodo import Lodo, Member, compare, summarise
 from amf.experiments.scores import markdown, scores
 from amf.experiments.threshold import fit_threshold
 from amf.training.recipe import read_grid, read_recipe, read_variants
+
+from .small import compact_recipe
 
 
 def synthetic(figures: int = 600, scale: float = 1.0, seed: int = 0) -> pd.DataFrame:
@@ -127,8 +129,7 @@ def test_calibration_recovers_temperature_bias_and_threshold(tmp_path: Path) -> 
     predictions = synthetic(18_000, scale=2.5)
     predictions = predictions[predictions["domain"] != "b"]
     predictions["logit"] += 2.5 * 1.5  # as training on both classes alike overstates P(atypical)
-    lodo = collected(predictions, tmp_path / "lodo")
-    found = calibrate([lodo], tmp_path / "out")
+    found = calibrate(lodo_of(predictions), tmp_path / "out")
     assert found.temperature == pytest.approx(2.5, rel=0.05)
     assert found.bias == pytest.approx(-1.5, abs=0.06)
     # Where confidence = P(AMF), balanced accuracy is greatest from the prevalence on.
@@ -152,33 +153,16 @@ def test_calibration_recovers_temperature_bias_and_threshold(tmp_path: Path) -> 
         assert (tmp_path / "out" / plot).stat().st_size > 10_000
 
 
-def test_runs_of_different_recipes_are_not_calibrated_together(tmp_path: Path) -> None:
-    a, b = (collected(synthetic(), tmp_path / name) for name in ("a", "b"))
-    record = json.loads((b / "record.json").read_text())
-    record["recipe"]["optimise"]["seed"] = 7
-    (b / "record.json").write_text(json.dumps(record))
-    assert calibrate([a, b], tmp_path / "out").seeds == [0, 7]
-    record["recipe"]["name"] = "another"
-    (b / "record.json").write_text(json.dumps(record))
-    with pytest.raises(DataError, match="another recipe or table"):
-        calibrate([a, b], tmp_path / "out")
-
-
 def test_a_domain_of_one_class_is_not_calibrated_on(tmp_path: Path) -> None:
     predictions = synthetic()
     predictions.loc[predictions["domain"] == "c", "label"] = 0
     with pytest.raises(DataError, match="c: 0 of 200 figures are AMF"):
-        calibrate([collected(predictions, tmp_path)], tmp_path / "out")
+        calibrate(lodo_of(predictions), tmp_path / "out")
 
 
-def collected(predictions: pd.DataFrame, folder: Path) -> Path:
-    """A folder as `amf lodo --collect` leaves it, as far as calibration reads it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    predictions.to_csv(folder / "out-of-fold.csv", index=False)
-    recipe = {"name": "drawn", "model": {"backbone": "compact", "views": 1}, "optimise": {"seed": 0}}
-    record = {"recipe": recipe, "table_hash": "0123456789abcdef", "horizon": 3, "best_epochs": {"a": 3}}
-    (folder / "record.json").write_text(json.dumps(record))
-    return folder
+def lodo_of(predictions: pd.DataFrame) -> Lodo:
+    """A finished LODO run with these predictions."""
+    return Lodo((Member(compact_recipe(), {"a": 3}),), predictions, "0123456789abcdef")
 
 
 def test_a_threshold_of_the_shifted_domain_costs_the_others() -> None:

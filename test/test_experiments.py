@@ -1,9 +1,12 @@
 """LODO, grids, ablation and the final model on drawn figures, from the command line to a scored stack."""
 
+import dataclasses
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,16 +18,23 @@ from numpy.typing import NDArray
 from amf.cli import main
 from amf.data.figures import PATCHES, TABLE, open_figures
 from amf.data.packed import pack
-from amf.data.table import write_table
+from amf.data.splits import leave_one_domain_out
+from amf.data.table import read_table, write_table
+from amf.errors import DataError
 from amf.experiments import ablation, lodo, paper
-from amf.experiments.folds import best_epoch
+from amf.experiments.calibration import Calibration, calibrate, calibrate_bundle
+from amf.experiments.folds import best_epoch, read_fold, run_fold
+from amf.experiments.threshold import fit_scale_and_bias
 from amf.inference import job
-from amf.model.bundle import load, read_spec
+from amf.model.bundle import load, read_spec, write_spec
+from amf.model.digest import file_digest
+from amf.model.preprocess import ImageSpec
+from amf.training.checkpoint import remove_checkpoints
 from amf.training.recipe import override, read_recipe
 
 from .drawn import draw_patches, drawn_table
 
-RECIPE = {
+RECIPE: dict[str, Any] = {
     "name": "tiny",
     "model": {
         "backbone": "compact",
@@ -32,6 +42,7 @@ RECIPE = {
         "weights": "random",
         "train": "all",
         "hidden": 8,
+        "dropout": 0,
         "field_of_view_px": 32,
         "input_px": 32,
     },
@@ -120,10 +131,11 @@ def test_the_horizon_is_the_median_best_epoch(data: Path, finished: Path) -> Non
     for folder in FOLDS:
         history = json.loads((finished / folder / "history.json").read_text())
         best.append(1 + max(range(len(history)), key=lambda epoch: history[epoch]["auc"]))
-    assert list(record["best_epochs"].values()) == best
-    assert record["horizon"] == sorted(best)[1]
+    (member,) = record["members"]
+    assert list(member["best_epochs"].values()) == best
+    assert member["horizon"] == sorted(best)[1]
     assert record["table_hash"] == open_figures(data).table_hash
-    assert record["recipe"]["optimise"]["seed"] == 0
+    assert member["recipe"]["optimise"]["seed"] == 0
 
 
 def test_the_best_epoch_follows_the_recipes_monitor(recipe: Path, tmp_path: Path) -> None:
@@ -284,7 +296,73 @@ def test_another_seed_is_the_recipe_but_for_it(data: Path, recipe: Path, tmp_pat
     assert read_recipe(folder / "recipe.yaml") == override(read_recipe(recipe), {"optimise.seed": 5})
 
 
-def test_final_trains_to_the_horizon_and_its_bundle_scores_a_stack(
+@pytest.fixture(scope="module")
+def ensemble_runs(data: Path, recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A LODO run of an ensemble: two recipes, two seeds, joined."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    out = tmp_path_factory.mktemp("ensemble")
+    wide = written({**RECIPE, "name": "wide", "model": {**RECIPE["model"], "hidden": 16}}, out / "wide.yaml")
+    command = ["lodo", str(recipe), str(wide), "--seeds", "0", "1", "--data", str(data), "--out", str(out)]
+    for fold in range(12):
+        assert main([*command, "--fold", str(fold)]) == 0
+    assert not (out / "out-of-fold.csv").exists()
+    assert main([*command, "--collect"]) == 0
+    return out
+
+
+MEMBERS = ("tiny-seed-0", "tiny-seed-1", "wide-seed-0", "wide-seed-1")
+
+
+def test_an_ensembles_logits_are_the_mean_of_its_members(ensemble_runs: Path, finished: Path) -> None:
+    frames = [pd.read_csv(ensemble_runs / name / "out-of-fold.csv") for name in MEMBERS]
+    joined = pd.read_csv(ensemble_runs / "out-of-fold.csv")
+    np.testing.assert_allclose(joined["logit"], np.mean([f["logit"] for f in frames], axis=0), atol=1e-12)
+    assert np.std([f["logit"] for f in frames], axis=0).min() > 0, "the members differ"
+    assert (ensemble_runs / MEMBERS[0] / "out-of-fold.csv").read_bytes() == (
+        finished / "out-of-fold.csv"
+    ).read_bytes(), "a member is trained as it would be alone"
+    read = lodo.read_lodo([ensemble_runs])
+    assert [lodo.member_name(member.recipe) for member in read.members] == [
+        "tiny, seed 0", "tiny, seed 1", "wide, seed 0", "wide, seed 1",
+    ]  # fmt: skip
+    apart = lodo.read_lodo([ensemble_runs / name for name in MEMBERS])
+    np.testing.assert_allclose(apart.predictions["logit"], joined["logit"], atol=1e-12)
+    unequal = lodo.read_lodo([ensemble_runs / MEMBERS[0]])
+    three = lodo.read_lodo([ensemble_runs / name for name in MEMBERS[1:]])
+    weighted = lodo.average([unequal, three])
+    np.testing.assert_allclose(weighted.predictions["logit"], joined["logit"], atol=1e-12)
+    assert "the logits of 4 members averaged" in (ensemble_runs / "summary.md").read_text()
+
+
+def test_the_horizon_is_a_recipes_own_over_all_its_seeds(recipe: Path) -> None:
+    plan = read_recipe(recipe)
+    other = override(plan, {"name": "other"})
+    epochs = [(plan, 0, [1, 2, 9]), (plan, 1, [3, 4, 5]), (other, 0, [20, 30, 40])]
+    members = tuple(
+        lodo.Member(lodo.with_seed(of, seed), dict(zip("abc", found, strict=True)))
+        for of, seed, found in epochs
+    )
+    run = lodo.Lodo(members, pd.DataFrame(), "hash")
+    assert run.horizon(plan) == run.horizon(lodo.with_seed(plan, 1)) == 4
+    assert run.horizon(other) == 30
+
+
+@pytest.mark.parametrize("flags", [["--seeds", "0", "0"], ["--seeds", "3", "--data"]])
+def test_a_member_twice_or_a_grid_in_an_ensemble_is_refused(
+    data: Path, recipe: Path, tmp_path: Path, flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    grid = written({**RECIPE, "grid": {"optimise.learning_rate": [1e-3, 1e-2]}}, tmp_path / "grid.yaml")
+    command = ["lodo", "--out", str(tmp_path / "out"), "--data", str(data)]
+    if flags[-1] == "0":
+        assert main([*command, str(recipe), *flags]) == 2
+        assert "expected each recipe's name and seed once" in capsys.readouterr().err
+    else:
+        assert main([*command, str(recipe), str(grid)]) == 2
+        assert "expected none with a grid" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_final_is_one_command_from_table_to_a_bundle_that_scores_a_stack(
     data: Path,
     recipe: Path,
     finished: Path,
@@ -292,29 +370,36 @@ def test_final_trains_to_the_horizon_and_its_bundle_scores_a_stack(
     make_job: Callable[..., Path],
     pages: NDArray[np.uint8],
 ) -> None:
-    out, lodo_out = tmp_path / "final", tmp_path / "lodo"
-    shutil.copytree(finished, lodo_out)
-    record = json.loads((lodo_out / "record.json").read_text())
-    record["best_epochs"] = {"domain 0": 1, "domain 1": 3, "domain 2": 9}
-    (lodo_out / "record.json").write_text(json.dumps(record))
-    command = ["final", str(recipe), "--data", str(data), "--out", str(out), "--lodo", str(lodo_out)]
+    out = tmp_path / "final"
+    command = ["final", str(recipe), "--data", str(data), "--out", str(out)]
     assert main([*command, "--seeds", "0", "1"]) == 0
 
+    run = lodo.read_lodo([out / "lodo"])
+    horizon = run.horizon(read_recipe(recipe))
     for seed in (0, 1):
-        history = json.loads((out / f"seed-{seed}" / "history.json").read_text())
-        assert len(history) == 3
-        assert read_recipe(out / f"seed-{seed}" / "recipe.yaml").optimise.seed == seed
+        folder = out / f"tiny-seed-{seed}"
+        assert len(json.loads((folder / "history.json").read_text())) == horizon
+        assert read_recipe(folder / "recipe.yaml").optimise.seed == seed
     bundle = load(out / "bundle")
     assert len(bundle.members) == 2
+    # What ships is calibrated: both members' logits, averaged, not one member's.
+    both = pd.read_csv(out / "lodo" / "out-of-fold.csv")
+    np.testing.assert_allclose(
+        (bundle.spec.temperature, bundle.spec.bias),
+        fit_scale_and_bias(both["logit"], both["label"]),
+        rtol=1e-6,
+    )
+    alone = pd.read_csv(finished / "out-of-fold.csv")
+    assert bundle.spec.bias != pytest.approx(fit_scale_and_bias(alone["logit"], alone["label"])[1], rel=1e-3)
     calibration = json.loads((out / "calibration.json").read_text())
-    assert bundle.spec.temperature == calibration["temperature"]
     assert bundle.spec.threshold == calibration["threshold"]
     assert "120 out-of-fold figures" in bundle.spec.fitted_on
-    summary = pd.read_csv(finished / "summary.csv", index_col="domain")
+    assert "tiny, seed 0; tiny, seed 1" in bundle.spec.fitted_on
+    summary = pd.read_csv(out / "lodo" / "summary.csv", index_col="domain")
     metrics = bundle.spec.provenance["metrics"]
     assert metrics["domain 1, held out"]["BA"] == pytest.approx(summary.loc["domain 1", "BA fitted"])
     assert metrics["mean over domains"]["AUC"] == pytest.approx(summary.loc["mean", "AUC"])
-    assert bundle.spec.provenance["recipe"]["name"] == "tiny"
+    assert [member["optimise"]["seed"] for member in bundle.spec.provenance["members"]] == [0, 1]
     card = (out / "bundle" / "MODEL_CARD.md").read_text()
     assert open_figures(data).table_hash in card
     assert "domain 1, held out" in card
@@ -323,53 +408,222 @@ def test_final_trains_to_the_horizon_and_its_bundle_scores_a_stack(
     output.mkdir()
     assert len(job.run(make_job(pages), output, out / "bundle", "cpu")) == len(pages)
 
+    # Calibrated anew from the same LODO run, the bundle is what it was.
+    again = ["calibrate", "--lodo", str(out / "lodo"), "--out", str(tmp_path / "again")]
+    assert main([*again, "--bundle", str(out / "bundle")]) == 0
+    assert load(out / "bundle").spec.bias == bundle.spec.bias
 
-def test_final_refuses_a_lodo_run_of_another_recipe(
-    data: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+
+def test_final_trains_each_recipe_to_its_own_horizon(
+    data: Path, recipe: Path, ensemble_runs: Path, tmp_path: Path
 ) -> None:
-    other = written({**RECIPE, "augmentation": "medium"}, tmp_path / "other.yaml")
-    command = ["final", str(other), "--data", str(data), "--out", str(tmp_path), "--lodo", str(finished)]
-    assert main(command) == 2
-    assert "LODO run of another recipe" in capsys.readouterr().err
+    record = json.loads((ensemble_runs / "record.json").read_text())
+    changed = tmp_path / "lodo"
+    shutil.copytree(ensemble_runs, changed)
+    for member in record["members"]:
+        longer = {"domain 0": 1, "domain 1": 1, "domain 2": 1}
+        if member["recipe"]["name"] == "wide":
+            longer = {"domain 0": 1, "domain 1": 3, "domain 2": 9}
+        member["best_epochs"] = longer
+    (changed / "record.json").write_text(json.dumps(record))
+    command = [
+        "final",
+        str(recipe),
+        str(ensemble_runs / "wide.yaml"),
+        "--seeds",
+        "1",
+        "0",
+        "--data",
+        str(data),
+    ]
+    out = tmp_path / "out"
+    assert main([*command, "--lodo", str(changed), "--out", str(out)]) == 0
+    lengths = {name: len(json.loads((out / name / "history.json").read_text())) for name in MEMBERS}
+    assert lengths == {"tiny-seed-0": 1, "tiny-seed-1": 1, "wide-seed-0": 3, "wide-seed-1": 3}
+    assert len(read_spec(out / "bundle").members) == 4
+    assert not (out / "lodo").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "seeds"),
+    [({"augmentation": "medium"}, []), ({}, ["--seeds", "0", "1", "2"]), ({}, ["--seeds", "5"])],
+)
+def test_final_refuses_a_lodo_run_of_other_members(
+    data: Path,
+    finished: Path,
+    tmp_path: Path,
+    change: dict[str, object],
+    seeds: list[str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    other = written({**RECIPE, **change}, tmp_path / "other.yaml")
+    command = [
+        "final",
+        str(other),
+        "--data",
+        str(data),
+        "--out",
+        str(tmp_path / "out"),
+        "--lodo",
+        str(finished),
+    ]
+    assert main([*command, *seeds]) == 2
+    assert "the LODO run is of other members (tiny, seed 0) than the bundle" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="module")
+def calibration(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Calibration:
+    return calibrate(lodo.read_lodo([finished]), tmp_path_factory.mktemp("calibration"))
+
+
+@pytest.fixture
+def sealed(data: Path, finished: Path, make_bundle: Callable[..., Path]) -> Callable[..., Path]:
+    """A bundle as `amf final` would make it of the finished run's member, but for the given differences."""
+    (member,) = lodo.read_lodo([finished]).members
+
+    def make(name: str, changes: dict[str, object] | None = None, table: str = "", **spec: Any) -> Path:
+        shape: dict[str, Any] = {
+            "arguments": RECIPE["model"]["arguments"],
+            "image": member.recipe.model.image,
+            **spec,
+        }
+        folder = make_bundle(name, **shape, threshold=0.9, temperature=3.0)
+        recipe = override(member.recipe, changes or {}).model_dump(mode="json")
+        provenance = {"members": [recipe], "data": {"table": table or open_figures(data).table_hash}}
+        write_spec(folder, dataclasses.replace(read_spec(folder), provenance=provenance))
+        return folder
+
+    return make
 
 
 def test_calibrate_writes_into_a_bundle_of_the_same_network(
-    finished: Path, tmp_path: Path, make_bundle: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+    finished: Path, tmp_path: Path, sealed: Callable[..., Path]
 ) -> None:
-    bundle = make_bundle(threshold=0.9, temperature=3.0)
+    bundle = sealed("same")
     command = ["calibrate", "--lodo", str(finished), "--out", str(tmp_path / "calibration")]
     assert main([*command, "--bundle", str(bundle)]) == 0
     calibration = json.loads((tmp_path / "calibration" / "calibration.json").read_text())
     spec = read_spec(bundle)
-    assert (spec.temperature, spec.threshold) == (calibration["temperature"], calibration["threshold"])
-    assert spec.fitted_on == calibration["fitted_on"]
+    for value in ("temperature", "bias", "threshold", "fitted_on"):
+        assert getattr(spec, value) == calibration[value]
     assert spec.provenance["calibration"]["table_hash"] == calibration["table_hash"]
     assert calibration["fitted_on"] in (bundle / "MODEL_CARD.md").read_text()
     load(bundle)
 
-    turned = make_bundle("turned", views=8)
-    assert main([*command, "--bundle", str(turned)]) == 2
-    assert "backbone and views ('compact', 8)" in capsys.readouterr().err
-    assert read_spec(turned).threshold == 0.5
+
+@pytest.mark.parametrize(
+    ("bundle", "message"),
+    [
+        ({"views": 8}, "has a member with views 8"),
+        ({"arguments": {"widths": [8, 16], "blocks": [1, 1]}}, "has a member with arguments"),
+        (
+            {"image": ImageSpec(64, 32, "bilinear", (0.72, 0.55, 0.7), (0.18, 0.21, 0.16))},
+            "member with image",
+        ),
+        ({"hidden": 9}, "has a member with head HeadSpec(hidden=9"),
+        ({"dtype": "bfloat16"}, "has a member with dtype bfloat16"),
+        ({"changes": {"model.weights": "other.safetensors"}}, "is of other recipes"),
+        ({"changes": {"optimise.seed": 1}}, "is of other recipes (tiny, seed 1) than the predictions"),
+        ({"changes": {"augmentation": "medium"}}, "is of other recipes"),
+        ({"table": "f" * 64}, "was trained on the table ffffffffffff"),
+        ({"members": 2}, "has 2 members and the recipes of 1"),
+    ],
+)
+def test_calibrate_refuses_a_bundle_of_another_network(
+    calibration: Calibration, sealed: Callable[..., Path], bundle: dict[str, Any], message: str
+) -> None:
+    folder = sealed("other", **bundle)
+    with pytest.raises(DataError, match=re.escape(message)):
+        calibrate_bundle(calibration, folder)
+    assert read_spec(folder).threshold == 0.9
+
+
+def test_calibrate_refuses_a_bundle_that_does_not_say_how_it_was_trained(
+    calibration: Calibration, make_bundle: Callable[..., Path]
+) -> None:
+    with pytest.raises(DataError, match="was trained on the table None"):
+        calibrate_bundle(calibration, make_bundle())
+
+
+def edited_table(data: Path, folder: Path, column: str) -> Path:
+    """The data with other values in one column; labels, images and domains are the same."""
+    table = read_table(data / TABLE)
+    if column == "tumor":
+        table["tumor"] = "another tumour"
+    else:
+        table["slide"] = table["slide"].replace({"drawn/0": "drawn/3", "drawn/3": "drawn/0"})
+    shutil.copytree(data, folder)
+    write_table(table, folder / TABLE)
+    pack(table, folder / "images", folder / PATCHES)
+    return folder
+
+
+@pytest.mark.parametrize("column", ["tumor", "slide"])
+@pytest.mark.parametrize("command", ["lodo", "ablate", "trial"])
+def test_finished_folds_of_another_table_are_refused(
+    data: Path, tmp_path: Path, column: str, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    variants = {"variants": {"same": {"mixup_share": 0.5}}} if command == "trial" else {}
+    path = written({**RECIPE, **variants}, tmp_path / "recipe.yaml")
+    one = {"lodo": [], "ablate": ["--cell", "baseline"], "trial": ["--variant", "baseline"]}[command]
+    run = [command, str(path), "--out", str(tmp_path / "out"), "--fold", "0", *one, "--data"]
+    assert main([*run, str(data)]) == 0
+    assert main([*run, str(data)]) == 0
+    assert main([*run, str(edited_table(data, tmp_path / "edited", column))]) == 2
+    assert re.search(r"holds a fold of another (table|split or training side)", capsys.readouterr().err)
+
+
+def test_a_finished_fold_of_another_training_side_is_refused(
+    data: Path, recipe: Path, tmp_path: Path
+) -> None:
+    figures, plan = open_figures(data), read_recipe(recipe)
+    first, *_ = leave_one_domain_out(figures.table)
+    run_fold(plan, figures, first, tmp_path)
+    smaller = dataclasses.replace(first, train=first.train[:-5])
+    with pytest.raises(DataError, match="holds a fold of another split or training side"):
+        read_fold(plan, figures, smaller, tmp_path)
+    (tmp_path / "predictions.csv").write_text((tmp_path / "predictions.csv").read_text() + "\n")
+    with pytest.raises(DataError, match="changed since the fold was finished"):
+        read_fold(plan, figures, first, tmp_path)
+
+
+def test_a_fold_that_nothing_vouches_for_is_neither_taken_nor_overwritten(
+    data: Path, recipe: Path, tmp_path: Path
+) -> None:
+    """As folds were left before they had a record, and without the checkpoint that could tell."""
+    figures, plan = open_figures(data), read_recipe(recipe)
+    first, *_ = leave_one_domain_out(figures.table)
+    run_fold(plan, figures, first, tmp_path)
+    (tmp_path / "fold.json").unlink()
+    before = (tmp_path / "predictions.csv").read_bytes()
+    run_fold(plan, figures, first, tmp_path)  # the checkpoint tells, and the fold is scored again
+    assert (tmp_path / "predictions.csv").read_bytes() == before
+    (tmp_path / "fold.json").unlink()
+    remove_checkpoints(tmp_path)
+    with pytest.raises(DataError, match=r"holds predictions without fold\.json or a checkpoint"):
+        run_fold(plan, figures, first, tmp_path)
+
+
+def test_predictions_that_are_not_the_records_are_refused(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    path = tmp_path / "run" / "out-of-fold.csv"
+    pd.read_csv(path).assign(logit=0.0).to_csv(path, index=False)
+    with pytest.raises(DataError, match=r"out-of-fold.csv is not what .*record.json is of"):
+        lodo.read_lodo([tmp_path / "run"])
 
 
 def test_two_runs_are_compared_on_the_command_line(finished: Path, tmp_path: Path) -> None:
     b = tmp_path / "b"
-    b.mkdir()
+    shutil.copytree(finished, b)
     predictions = pd.read_csv(finished / "out-of-fold.csv")
     perfect = predictions.assign(logit=np.where(predictions["label"] == 1, 2.0, -2.0))
     perfect.sample(frac=1, random_state=0).to_csv(b / "out-of-fold.csv", index=False)
+    record = json.loads((b / "record.json").read_text())
+    record["out_of_fold"] = file_digest(b / "out-of-fold.csv")
+    (b / "record.json").write_text(json.dumps(record))
     assert main(["lodo", "--compare", str(finished), str(b), "--out", str(tmp_path)]) == 0
     text = (tmp_path / "comparison.md").read_text()
     assert f"A = {finished.name}, B = b." in text
     assert "B better in 3 of 3" in text
     assert main(["lodo", "--out", str(tmp_path)]) == 2
-
-
-def test_several_runs_average_their_logits(finished: Path, tmp_path: Path) -> None:
-    other = tmp_path / "other"
-    other.mkdir()
-    predictions = pd.read_csv(finished / "out-of-fold.csv")
-    predictions.assign(logit=predictions["logit"] + 3).to_csv(other / "out-of-fold.csv", index=False)
-    joined = lodo.read_out_of_fold([finished, other])
-    np.testing.assert_allclose(joined["logit"], predictions["logit"] + 1.5)

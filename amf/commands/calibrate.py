@@ -4,13 +4,14 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from amf.experiments.calibration import CALIBRATION, calibrate, calibrate_bundle
+from amf.experiments.lodo import read_lodo
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument(
         "--lodo", type=Path, nargs="+", required=True, metavar="DIR",
-        help="folders that `amf lodo` has joined: seeds of one recipe, their logits are averaged",
+        help="folders that `amf lodo` has joined: the logits of all their members are averaged",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, help="folder for calibration.json and the plots")
     parser.add_argument("--bundle", type=Path, help="write the three values into this bundle, too")
@@ -18,7 +19,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Fit, write, print; with --bundle the bundle takes the values."""
-    calibration = calibrate(arguments.lodo, arguments.out)
+    calibration = calibrate(read_lodo(arguments.lodo), arguments.out)
     print((arguments.out / f"{CALIBRATION}.md").read_text(encoding="utf-8"))
     if arguments.bundle:
         calibrate_bundle(calibration, arguments.bundle)

@@ -50,7 +50,9 @@ def _describe_member(folder: Path, member: MemberSpec, model: Classifier) -> Ite
 
 
 def _describe_tree(name: str, value: Any, indent: str = "") -> Iterator[str]:
-    """A nested mapping, one line a value."""
+    """A nested mapping or list, one line a value."""
+    if isinstance(value, list) and any(isinstance(inner, Mapping) for inner in value):
+        value = dict(enumerate(value, start=1))
     if isinstance(value, Mapping):
         yield f"{indent}{name}"
         for key, inner in value.items():

@@ -1,4 +1,4 @@
-"""`amf lodo`: leave one domain out, for one recipe or a grid of them; compare two such runs."""
+"""`amf lodo`: leave one domain out, for a network, an ensemble or a grid; compare two such runs."""
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -7,34 +7,45 @@ from accelerate import PartialState
 
 from amf.data.figures import open_figures
 from amf.data.splits import leave_one_domain_out
-from amf.errors import DataError
+from amf.errors import DataError, RecipeError
 from amf.experiments.folds import slug
 from amf.experiments.lodo import (
     DEFINITIONS,
+    SUMMARY,
     collect_lodo,
     compare,
+    ensemble,
+    member_folder,
     rank,
-    read_out_of_fold,
-    report,
-    run_lodo,
+    read_lodo,
+    run_fold_of,
+    summarise,
 )
-from amf.experiments.scores import markdown
+from amf.experiments.scores import markdown, with_mean_and_std
 from amf.files import write_text, written_whole
-from amf.training.recipe import override, read_grid
+from amf.training.recipe import read_grid
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("recipe", type=Path, nargs="?", help="YAML recipe, which may have a grid")
+    parser.add_argument(
+        "recipe",
+        type=Path,
+        nargs="*",
+        help="YAML recipes, the members of one ensemble; a single one may have a grid",
+    )
     parser.add_argument("--data", type=Path, help="folder that `amf data` wrote")
     parser.add_argument("--out", type=Path, required=True, help="folder for the folds and their summary")
     parser.add_argument(
         "--fold",
         type=int,
         metavar="K",
-        help="run this fold alone, from 0, and join nothing; a grid's folds are numbered through",
+        help="run this fold alone, from 0, and join nothing; folds of all members and combinations are "
+        "numbered through",
     )
-    parser.add_argument("--seed", type=int, metavar="N", help="in place of the recipe's own seed")
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", metavar="N", help="a member each, in place of the recipe's own seed"
+    )
     parser.add_argument("--collect", action="store_true", help="join the finished folds, run nothing")
     parser.add_argument(
         "--compare", type=Path, nargs=2, metavar="OUT", help="compare two joined runs instead, second − first"
@@ -47,33 +58,38 @@ def run(arguments: Namespace) -> int:
         first, second = arguments.compare
         _compare(first, second, arguments.out)
         return 0
-    if arguments.recipe is None or arguments.data is None:
+    if not arguments.recipe or arguments.data is None:
         raise DataError("`amf lodo` needs a recipe and --data, or --compare with two folders")
-    recipes, figures, out = read_grid(arguments.recipe), open_figures(arguments.data), arguments.out
-    if arguments.seed is not None:
-        recipes = [override(recipe, {"optimise.seed": arguments.seed}) for recipe in recipes]
-    places = [out] if len(recipes) == 1 else [out / slug(recipe.name) for recipe in recipes]
+    figures, out = open_figures(arguments.data), arguments.out
+    grids = [read_grid(path) for path in arguments.recipe]
+    if all(len(grid) == 1 for grid in grids):
+        ensembles = {out: ensemble([recipe for (recipe,) in grids], arguments.seeds)}
+    elif len(grids) == 1:
+        ensembles = {out / slug(recipe.name): ensemble([recipe], arguments.seeds) for recipe in grids[0]}
+    else:
+        raise RecipeError("several recipes are the members of one ensemble, expected none with a grid")
 
     if not arguments.collect:
-        folds = len(leave_one_domain_out(figures.table))
         jobs = [
-            (recipe, place, fold)
-            for recipe, place in zip(recipes, places, strict=True)
-            for fold in range(folds)
+            (member, member_folder(place, members, member), split)
+            for place, members in ensembles.items()
+            for member in members
+            for split in leave_one_domain_out(figures.table)
         ]
         if arguments.fold is not None and not 0 <= arguments.fold < len(jobs):
             raise DataError(f"--fold is {arguments.fold}, expected 0 to {len(jobs) - 1}")
-        for recipe, place, fold in jobs if arguments.fold is None else [jobs[arguments.fold]]:
-            run_lodo(recipe, figures, place, fold)
+        for member, folder, split in jobs if arguments.fold is None else [jobs[arguments.fold]]:
+            run_fold_of(member, figures, folder, split)
     if arguments.fold is not None or not PartialState().is_main_process:
         return 0
 
-    runs = {}
-    for recipe, place in zip(recipes, places, strict=True):
-        runs[place.name] = collect_lodo(recipe, figures, place)
-        print(report(recipe, figures, runs[place.name]))
-    if len(runs) > 1:
-        ranking = rank(runs)
+    summaries = {}
+    for place, members in ensembles.items():
+        done = collect_lodo(members, figures, place)
+        summaries[place.name] = with_mean_and_std(summarise(done.predictions))
+        print((place / f"{SUMMARY}.md").read_text(encoding="utf-8"))
+    if len(summaries) > 1:
+        ranking = rank(summaries)
         with written_whole(out / "ranking.csv") as partial:
             ranking.to_csv(partial, index_label="combination")
         _show(markdown(ranking, "combination") + "\n" + DEFINITIONS, out / "ranking.md")
@@ -81,7 +97,7 @@ def run(arguments: Namespace) -> int:
 
 
 def _compare(first: Path, second: Path, out: Path) -> None:
-    table, sentence = compare(read_out_of_fold([first]), read_out_of_fold([second]))
+    table, sentence = compare(read_lodo([first]).predictions, read_lodo([second]).predictions)
     text = f"A = {first.name}, B = {second.name}.\n\n{markdown(table, 'domain')}\n{sentence}\n\n{DEFINITIONS}"
     _show(text, out / "comparison.md")
 

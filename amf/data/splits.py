@@ -4,6 +4,7 @@ Grouped splits never have figures of one slide on both sides: such figures share
 and a model scored on them looks better than it is.
 """
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,6 +43,11 @@ class Split:
     seed: int | None
     table_hash: str
     grouped: bool
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the rows on either side, which tells two splits of one table apart."""
+        return hashlib.sha256(json.dumps([self.train.tolist(), self.held_out.tolist()]).encode()).hexdigest()
 
 
 def leave_one_domain_out(table: DataFrame) -> list[Split]:

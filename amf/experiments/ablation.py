@@ -94,7 +94,7 @@ def collect_ablation(
     write_text(out / f"{TABLE}.md", report(recipe, figures, table, folds))
     variants = table.drop(index=BASELINE)
     draw_ablation(variants, _paper_table().reindex(variants.index), out / f"{TABLE}.png")
-    write_record(out, recipe, figures, cells=cells, folds=folds)
+    write_record(out, figures, recipe=recipe.model_dump(mode="json"), cells=cells, folds=folds)
     return table
 
 

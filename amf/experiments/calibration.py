@@ -14,14 +14,14 @@ from scipy.special import expit
 from amf.errors import DataError
 from amf.evaluation import metrics
 from amf.experiments.card import model_card
-from amf.experiments.export import CARD
-from amf.experiments.lodo import read_out_of_fold
+from amf.experiments.export import CARD, member_spec
+from amf.experiments.lodo import Lodo, member_name
 from amf.experiments.plots import draw_reliability, draw_threshold_curve
-from amf.experiments.record import read_record
 from amf.experiments.scores import PAPER_THRESHOLD, markdown, scores
 from amf.experiments.threshold import Threshold, fit_scale_and_bias, fit_threshold
 from amf.files import write_text, written_whole
-from amf.model.bundle import BundleSpec, read_spec, write_spec
+from amf.model.bundle import FILE_NAME, BundleSpec, read_spec, write_spec
+from amf.training.recipe import parse_recipe
 
 CALIBRATION = "calibration"
 
@@ -40,7 +40,7 @@ class Calibration:
     balanced_accuracy : pooled over figures, before at 0.5, at the threshold (which these figures chose), and
         held_out, each domain at the temperature, bias and threshold that the others choose.
     fitted_on : on which figures, in words.
-    recipe, seeds, table_hash : of the LODO runs.
+    members : the recipes whose networks scored the figures, their logits averaged; table_hash : of the table.
     """
 
     temperature: float
@@ -50,28 +50,22 @@ class Calibration:
     ece: dict[str, float]
     balanced_accuracy: dict[str, float]
     fitted_on: str
-    recipe: dict[str, Any]
-    seeds: list[int]
+    members: list[dict[str, Any]]
     table_hash: str
 
 
-def calibrate(lodo: list[Path], out: Path) -> Calibration:
-    """Fit on the out-of-fold predictions of one or several LODO runs and write JSON, Markdown and plots.
+def calibrate(lodo: Lodo, out: Path) -> Calibration:
+    """Fit on the out-of-fold predictions of what ships and write JSON, Markdown and plots.
 
     Temperature and bias first (negative log likelihood), then the threshold on the calibrated confidences:
     that of greatest balanced accuracy over all figures pooled, as the organisers score, so that large domains
-    weigh more. Several runs are seeds of one recipe; their logits are averaged as a bundle's members are.
+    weigh more.
 
     Raises
     ------
-    DataError : a run is not collected, the runs do not belong together, or a domain lacks a class.
+    DataError : a domain lacks a class.
     """
-    predictions, records = read_out_of_fold(lodo), [read_record(folder) for folder in lodo]
-    for folder, record in zip(lodo, records, strict=True):
-        if _without_seed(record) != _without_seed(records[0]):
-            raise DataError(
-                f"{folder} is of another recipe or table than {lodo[0]}, expected only other seeds"
-            )
+    predictions = lodo.predictions
     for domain, own in predictions.groupby("domain")["label"]:
         if own.nunique() < 2:
             raise DataError(f"{domain}: {own.sum()} of {len(own)} figures are AMF, expected both classes")
@@ -89,7 +83,6 @@ def calibrate(lodo: list[Path], out: Path) -> Calibration:
         calibrated = expit(logits / their_temperature + their_bias)
         held_out[inside] = calibrated[inside]
         called[inside] = calibrated[inside] >= fit_threshold(calibrated[others], labels[others]).value
-    seeds = [record["recipe"]["optimise"]["seed"] for record in records]
     result = Calibration(
         temperature=temperature,
         bias=bias,
@@ -107,12 +100,10 @@ def calibrate(lodo: list[Path], out: Path) -> Calibration:
         },
         fitted_on=(
             f"{len(labels)} out-of-fold figures ({labels.sum()} AMF) of {len(set(domains))} domains, each "
-            f"scored by networks that never saw its domain (recipe {records[0]['recipe']['name']}, "
-            f"seeds {', '.join(map(str, seeds))}; table {records[0]['table_hash'][:12]})"
+            f"scored by networks that never saw its domain ({lodo.names}; table {lodo.table_hash[:12]})"
         ),
-        recipe=records[0]["recipe"],
-        seeds=seeds,
-        table_hash=records[0]["table_hash"],
+        members=[member.recipe.model_dump(mode="json") for member in lodo.members],
+        table_hash=lodo.table_hash,
     )
 
     write_text(out / f"{CALIBRATION}.json", json.dumps(dataclasses.asdict(result), indent=1) + "\n")
@@ -186,16 +177,10 @@ def calibrate_bundle(calibration: Calibration, folder: Path) -> BundleSpec:
     Raises
     ------
     BundleError : there is no sound bundle.
-    DataError : its members are not of the network that the out-of-fold predictions are of.
+    DataError : its members are not the networks that the out-of-fold predictions are of.
     """
-    spec, model = read_spec(folder), calibration.recipe["model"]
-    for member in spec.members:
-        found, expected = (member.backbone, member.views), (model["backbone"], model["views"])
-        if found != expected:
-            raise DataError(
-                f"{folder} has a member with backbone and views {found}, "
-                f"the predictions are of recipe {calibration.recipe['name']} with {expected}"
-            )
+    spec = read_spec(folder)
+    _check_same_networks(calibration, spec, folder)
     spec = dataclasses.replace(
         spec,
         temperature=calibration.temperature,
@@ -209,9 +194,33 @@ def calibrate_bundle(calibration: Calibration, folder: Path) -> BundleSpec:
     return spec
 
 
-def _without_seed(record: dict[str, Any]) -> tuple[dict[str, Any], str]:
-    recipe = record["recipe"]
-    return {**recipe, "optimise": {**recipe["optimise"], "seed": None}}, record["table_hash"]
+def _check_same_networks(calibration: Calibration, spec: BundleSpec, folder: Path) -> None:
+    """Compare all that decides a logit: table, recipes (weights, training, seed), each member's network."""
+    provenance = spec.provenance
+    table = provenance.get("data", {}).get("table")
+    if table != calibration.table_hash:
+        raise DataError(
+            f"{folder} was trained on the table {str(table)[:12]}, "
+            f"the predictions are of {calibration.table_hash[:12]}"
+        )
+    # Bundles of one member had its recipe under the key `recipe`.
+    contents = provenance.get("members") or [provenance.get("recipe")]
+    trained = [parse_recipe(content, f"{folder / FILE_NAME}, provenance") for content in contents]
+    if len(trained) != len(spec.members):
+        raise DataError(f"{folder} has {len(spec.members)} members and the recipes of {len(trained)}")
+    scored = [parse_recipe(member, "the calibration") for member in calibration.members]
+    if sorted(trained, key=member_name) != sorted(scored, key=member_name):
+        names = ["; ".join(map(member_name, recipes)) for recipes in (trained, scored)]
+        raise DataError(f"{folder} is of other recipes ({names[0]}) than the predictions ({names[1]})")
+    for recipe, member in zip(trained, spec.members, strict=True):
+        expected = member_spec(recipe.model)
+        found = dataclasses.replace(member, weights=expected.weights, sha256=expected.sha256)
+        for part in dataclasses.fields(found):
+            if getattr(found, part.name) != getattr(expected, part.name):
+                raise DataError(
+                    f"{folder} has a member with {part.name} {getattr(found, part.name)}, "
+                    f"the predictions are of {member_name(recipe)} with {getattr(expected, part.name)}"
+                )
 
 
 def _calibration_error(confidences: NDArray[np.float64], labels: NDArray[np.int64]) -> float:

@@ -18,7 +18,7 @@ from amf.model.bundle import BundleSpec, MemberSpec, write
 from amf.model.classifier import Classifier
 from amf.training.loop import BEST
 from amf.training.network import build_classifier, trainable_state
-from amf.training.recipe import Recipe, read_recipe
+from amf.training.recipe import Model, Recipe, read_recipe
 from amf.training.tied_weights import untie
 
 CARD = "MODEL_CARD.md"
@@ -57,17 +57,21 @@ def member_of(run: Path) -> tuple[MemberSpec, Mapping[str, Tensor]]:
         from amf.training.lora import merge  # PEFT takes seconds to import
 
         merge(classifier.backbone)
-    member = MemberSpec(
-        backbone=spec.backbone,
-        arguments=spec.arguments,
-        head=spec.head,
-        image=spec.image,
-        views=spec.views,
+    return member_spec(spec), classifier.state_dict()
+
+
+def member_spec(model: Model) -> MemberSpec:
+    """How a bundle describes a recipe's network, before its weights are written."""
+    return MemberSpec(
+        backbone=model.backbone,
+        arguments=model.arguments,
+        head=model.head,
+        image=model.image,
+        views=model.views,
         weights="named-when-written.safetensors",
         sha256="",
-        dtype=spec.storage,
+        dtype=model.storage,
     )
-    return member, classifier.state_dict()
 
 
 def export(

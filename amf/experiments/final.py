@@ -1,7 +1,7 @@
 """The final model (paper, Final Model): pooled data, 95 % to train on, 5 % to choose the epoch by."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from statistics import median_high
 from typing import Any
 
 from pandas import DataFrame
@@ -9,41 +9,36 @@ from pandas import DataFrame
 from amf.data.figures import Figures
 from amf.data.splits import monitor_split
 from amf.errors import DataError
-from amf.experiments.calibration import Calibration
+from amf.experiments.calibration import calibrate
 from amf.experiments.export import export
-from amf.experiments.folds import best_epoch
-from amf.experiments.lodo import read_out_of_fold, summarise
-from amf.experiments.record import read_record
+from amf.experiments.folds import best_epoch, slug
+from amf.experiments.lodo import Lodo, member_name, summarise
 from amf.experiments.scores import with_mean_and_std
 from amf.model.bundle import BundleSpec
 from amf.training.loop import fit
-from amf.training.recipe import Recipe, override, parse_recipe
+from amf.training.recipe import Recipe, override
 
 
-def horizon(recipe: Recipe, figures: Figures, lodo: list[Path]) -> int:
-    """Epochs of the final run: the median best epoch over all folds of the LODO runs (paper, Data splitting).
+def check_members(members: Sequence[Recipe], figures: Figures, lodo: Lodo) -> None:
+    """Refuse a LODO run that did not score what the bundle will hold: only its logits can calibrate it.
 
     Raises
     ------
-    DataError : a LODO run is of another recipe (its seed apart) or of another table.
+    DataError : the LODO run is of other members or of another table.
     """
-    epochs = []
-    for folder in lodo:
-        record = read_record(folder)
-        theirs = parse_recipe(record["recipe"], str(folder))
-        if theirs != override(recipe, {"optimise.seed": theirs.optimise.seed}):
-            raise DataError(f"{folder} is a LODO run of another recipe than {recipe.name}")
-        if record["table_hash"] != figures.table_hash:
-            raise DataError(
-                f"{folder} is a LODO run of the table {record['table_hash'][:12]}, "
-                f"the data are of {figures.table_hash[:12]}"
-            )
-        epochs += record["best_epochs"].values()
-    return median_high(epochs)
+    if lodo.table_hash != figures.table_hash:
+        raise DataError(
+            f"the LODO run is of the table {lodo.table_hash[:12]}, the data are of {figures.table_hash[:12]}"
+        )
+    if sorted(members, key=member_name) != sorted((m.recipe for m in lodo.members), key=member_name):
+        raise DataError(
+            f"the LODO run is of other members ({lodo.names}) than the bundle "
+            f"({'; '.join(map(member_name, members))}): run `amf lodo` with the same recipes and seeds"
+        )
 
 
-def run_final(recipe: Recipe, figures: Figures, out: Path, seeds: list[int], epochs: int) -> list[Path]:
-    """Train a member a seed on 95 % of all figures; return the run folders. Resumable.
+def run_final(members: Sequence[Recipe], figures: Figures, lodo: Lodo, out: Path) -> list[Path]:
+    """Train each member on 95 % of all figures up to its horizon; return the run folders. Resumable.
 
     The learning rate's schedule ends at the horizon, so the last epochs are annealed; patience may end a run
     before. Each seed also draws its own monitor split.
@@ -53,31 +48,35 @@ def run_final(recipe: Recipe, figures: Figures, out: Path, seeds: list[int], epo
     DataError : a folder holds a run of another recipe or table.
     """
     runs = []
-    for seed in seeds:
-        member = override(recipe, {"optimise.seed": seed, "optimise.epochs": epochs})
-        split = monitor_split(figures.table, seed=seed)
-        runs.append(out / f"seed-{seed}")
-        print(f"final run, seed {seed}: {len(split.train)} figures, {epochs} epochs", flush=True)
-        fit(member, figures, split.train, split.held_out, runs[-1], resume=True)
+    for member in members:
+        epochs = lodo.horizon(member)
+        split = monitor_split(figures.table, seed=member.optimise.seed)
+        runs.append(out / slug(member_name(member)))
+        print(f"final run, {member_name(member)}: {len(split.train)} figures, {epochs} epochs", flush=True)
+        recipe = override(member, {"optimise.epochs": epochs})
+        fit(recipe, figures, split.train, split.held_out, runs[-1], resume=True)
     return runs
 
 
 def bundle_final(
-    recipe: Recipe,
-    figures: Figures,
-    runs: list[Path],
-    lodo: list[Path],
-    calibration: Calibration,
-    target: Path,
+    members: Sequence[Recipe], figures: Figures, lodo: Lodo, runs: list[Path], out: Path, target: Path
 ) -> BundleSpec:
-    """Export the members as one bundle, with a model card made of the runs' own records."""
-    members = {run.name: best_epoch(recipe, run) for run in runs}
+    """Calibrate from the LODO run (see `calibrate`); export the members as one bundle with its card."""
+    calibration = calibrate(lodo, out)
     labels, domains = figures.table["label"], ", ".join(figures.domains)
     low, high = calibration.interval
-    several = f"; {len(runs)} members average their logits" if len(runs) > 1 else ""
+    several = f" {len(runs)} members average their logits." if len(runs) > 1 else ""
+    networks = dict.fromkeys(
+        f"Recipe {member.name}: backbone {member.model.backbone}, weights {member.model.weights}, "
+        f"trained parts: {member.model.train}."
+        for member in members
+    )
+    epochs = [
+        f"{member_name(member)}: {best_epoch(member, run)} of {lodo.horizon(member)}"
+        for member, run in zip(members, runs, strict=True)
+    ]
     record: dict[str, Any] = {
-        "summary": f"Recipe {recipe.name}: backbone {recipe.model.backbone}, weights {recipe.model.weights}, "
-        f"trained parts: {recipe.model.train}{several}.",
+        "summary": " ".join(networks) + several,
         "data": {
             "trained on": f"95 % of {len(labels)} figures ({labels.sum()} AMF) of "
             f"{figures.table['slide'].nunique()} slides in {len(figures.domains)} domains: {domains}",
@@ -85,12 +84,11 @@ def bundle_final(
             "calibrated on": calibration.fitted_on,
             "table": figures.table_hash,
         },
-        "metrics": _held_out_metrics(read_out_of_fold(lodo)),
-        "recipe": recipe.model_dump(mode="json"),
-        "calibration": {"interval": [low, high], "ece": calibration.ece, "seeds": calibration.seeds},
+        "metrics": _held_out_metrics(lodo.predictions),
+        "members": [member.model_dump(mode="json") for member in members],
+        "calibration": {"interval": [low, high], "ece": calibration.ece},
         "made_with": {
-            "recipe": recipe.name,
-            "best epoch by member": ", ".join(f"{name} {epoch}" for name, epoch in members.items()),
+            "best epoch by member": "; ".join(epochs),
             "threshold interval": f"{low:.3f} to {high:.3f} (95 % of bootstrapped best cuts)",
             "expected calibration error out of fold": f"{calibration.ece['before']:.3f} before and "
             f"{calibration.ece['held_out']:.3f} with each domain's temperature and bias from the others",
@@ -101,7 +99,7 @@ def bundle_final(
     return export(
         runs,
         target,
-        name=recipe.name,
+        name=" and ".join(dict.fromkeys(member.name for member in members)),
         temperature=calibration.temperature,
         bias=calibration.bias,
         threshold=calibration.threshold,

@@ -14,13 +14,20 @@ from amf.data.figures import Figures
 from amf.data.splits import Split, monitor_split
 from amf.errors import DataError
 from amf.experiments.export import trained_classifier
-from amf.files import written_whole
+from amf.files import write_text, written_whole
 from amf.inference.predict import score
 from amf.model.device import choose_device
+from amf.model.digest import file_digest
+from amf.training.checkpoint import CURRENT
 from amf.training.loop import HISTORY, fit
 from amf.training.recipe import Recipe, read_recipe
 
-PREDICTIONS = "predictions.csv"
+PREDICTIONS, RECORD = "predictions.csv", "fold.json"
+_OTHER = {
+    "table": "a fold of another table: choose another folder",
+    "split": "a fold of another split or training side: choose another folder",
+    "predictions": f"{PREDICTIONS} changed since the fold was finished: delete it to score the fold again",
+}
 
 
 def fold_folder(out: Path, split: Split) -> Path:
@@ -59,38 +66,66 @@ def run_fold(recipe: Recipe, figures: Figures, split: Split, folder: Path) -> pd
     ------
     DataError : the folder holds a fold of another recipe, table or split.
     """
-    if not (folder / PREDICTIONS).exists():
+    if not is_finished(folder):
+        if (folder / PREDICTIONS).is_file() and not (folder / CURRENT).exists():
+            raise DataError(
+                f"{folder} holds predictions without {RECORD} or a checkpoint to tell what they are of: "
+                "delete the folder, or choose another"
+            )
         training = monitor_split(
             figures.table.iloc[split.train].reset_index(drop=True), seed=recipe.optimise.seed
         )
         train, monitor = split.train[training.train], split.train[training.held_out]
         fit(recipe, figures, train, monitor, folder, resume=True)
         with PartialState().main_process_first():  # under a launcher one process scores, the others read
-            if not (folder / PREDICTIONS).exists():
+            if not is_finished(folder):
                 rows = figures.table.iloc[split.held_out][["image", "slide", "domain", "label", "soft_label"]]
                 logits = held_out_logits(folder, figures, split.held_out)
                 with written_whole(folder / PREDICTIONS) as partial:
                     rows.assign(logit=logits).to_csv(partial, index=False)
+                write_text(folder / RECORD, json.dumps(_record(split, folder)) + "\n")
     return read_fold(recipe, figures, split, folder)
 
 
+def is_finished(folder: Path) -> bool:
+    """Whether a fold has been trained, scored and recorded."""
+    return (folder / PREDICTIONS).is_file() and (folder / RECORD).is_file()
+
+
+def _record(split: Split, folder: Path) -> dict[str, str]:
+    """What a finished fold is of, beside its recipe: table, both sides of the split, its own predictions."""
+    return {
+        "table": split.table_hash,
+        "split": split.digest,
+        "predictions": file_digest(folder / PREDICTIONS),
+    }
+
+
 def read_fold(recipe: Recipe, figures: Figures, split: Split, folder: Path) -> pd.DataFrame:
-    """The predictions of a finished fold, checked to be of this recipe and split.
+    """The predictions of a finished fold, checked to be of this recipe, table and split.
+
+    Returns
+    -------
+    As `run_fold`, and the table's columns tumor and species.
 
     Raises
     ------
     DataError : the fold is not finished, or was of another recipe, table or split.
     """
     path = folder / PREDICTIONS
-    if not path.is_file():
-        raise DataError(f"{path} is not there: this fold has not been run to its end")
+    if not is_finished(folder):
+        raise DataError(f"{folder} lacks {PREDICTIONS} or {RECORD}: this fold has not been run to its end")
     if read_recipe(folder / "recipe.yaml") != recipe:
         raise DataError(f"{folder} holds a fold of another recipe than {recipe.name}: choose another folder")
-    predictions = pd.read_csv(path)
-    expected = figures.table.iloc[split.held_out]
-    if any(predictions[key].tolist() != expected[key].tolist() for key in ("image", "label")):
-        raise DataError(f"{path} holds a fold of another table or split: choose another folder")
-    return predictions
+    try:
+        found = dict(json.loads((folder / RECORD).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(f"{folder / RECORD} cannot be read, expected a fold's record: {error}") from error
+    for part, value in _record(split, folder).items():
+        if found.get(part) != value:
+            raise DataError(f"{folder} holds {_OTHER[part]}")
+    rows = figures.table.iloc[split.held_out][["tumor", "species"]].reset_index(drop=True)
+    return pd.concat([pd.read_csv(path), rows], axis=1)
 
 
 @torch.inference_mode()
@@ -116,7 +151,7 @@ def collect(recipe: Recipe, figures: Figures, out: Path, splits: list[Split]) ->
     DataError : a fold is missing, or was of another recipe, table or split.
     """
     folders = [fold_folder(out, split) for split in splits]
-    missing = [folder.name for folder in folders if not (folder / PREDICTIONS).is_file()]
+    missing = [folder.name for folder in folders if not is_finished(folder)]
     if missing:
         raise DataError(
             f"{out} lacks {len(missing)} of {len(splits)} folds ({', '.join(missing)}): run them first"

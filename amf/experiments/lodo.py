@@ -1,6 +1,6 @@
 """Leave-one-domain-out cross-validation (paper, Data splitting strategy and Cross-Domain Performance)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median_high
@@ -11,12 +11,12 @@ from pandas import DataFrame
 from scipy.special import expit
 
 from amf.data.figures import Figures
-from amf.data.splits import leave_one_domain_out
-from amf.errors import DataError
+from amf.data.splits import Split, leave_one_domain_out
+from amf.errors import DataError, RecipeError
 from amf.experiments import paper
-from amf.experiments.folds import best_epoch, chosen, collect, fold_folder, run_fold
+from amf.experiments.folds import best_epoch, collect, fold_folder, run_fold, slug
 from amf.experiments.plots import draw_domain_bars
-from amf.experiments.record import write_record
+from amf.experiments.record import RECORD, read_record, write_record
 from amf.experiments.scores import (
     MEAN,
     PAPER_THRESHOLD,
@@ -28,7 +28,8 @@ from amf.experiments.scores import (
 )
 from amf.experiments.threshold import fit_threshold
 from amf.files import write_text, written_whole
-from amf.training.recipe import Recipe, write_recipe
+from amf.model.digest import file_digest
+from amf.training.recipe import Recipe, override, parse_recipe, write_recipe
 
 OUT_OF_FOLD, SUMMARY = "out-of-fold.csv", "summary"
 DEFINITIONS = """BA is the mean of AMF recall and NMF recall. "at 0.5": atypical from sigmoid(logit) = 0.5 on,
@@ -39,58 +40,167 @@ Mean and std (n − 1) count every domain alike, whatever its size.
 
 
 @dataclass(frozen=True)
+class Member:
+    """One network of an ensemble in a LODO run: its recipe, and by domain the best epoch, from 1."""
+
+    recipe: Recipe
+    best_epochs: dict[str, int]
+
+    @property
+    def name(self) -> str:
+        """Recipe and seed."""
+        return member_name(self.recipe)
+
+
+@dataclass(frozen=True)
 class Lodo:
-    """A finished LODO run.
+    """A finished LODO run of one network, or of several whose logits are averaged as a bundle averages them.
 
     Attributes
     ----------
-    predictions : image, slide, domain, label, soft_label, logit, fold; each figure once.
-    summary : see `summarise`, with the rows mean and std.
-    best_epochs : by domain, from 1; horizon : their median (of an even number, the higher middle one).
+    members : what was averaged.
+    predictions : image, slide, domain, label, soft_label, logit, tumor, species, fold; each figure once.
+    table_hash : of the patch table.
     """
 
+    members: tuple[Member, ...]
     predictions: DataFrame
-    summary: DataFrame
-    best_epochs: dict[str, int]
-    horizon: int
+    table_hash: str
+
+    @property
+    def names(self) -> str:
+        """All members, in words."""
+        return "; ".join(member.name for member in self.members)
+
+    def horizon(self, recipe: Recipe) -> int:
+        """The median best epoch over the folds of a recipe's members, whatever their seeds.
+
+        Of an even number of folds it is the higher middle one (paper, Data splitting strategy).
+        """
+        of_recipe = [m for m in self.members if with_seed(m.recipe, 0) == with_seed(recipe, 0)]
+        return median_high(epoch for member in of_recipe for epoch in member.best_epochs.values())
 
 
-def run_lodo(recipe: Recipe, figures: Figures, out: Path, fold: int | None = None) -> list[Path]:
-    """Run all folds, or the one of that number (from 0), each resumable; return their folders.
+def with_seed(recipe: Recipe, seed: int) -> Recipe:
+    """The recipe with another seed."""
+    return override(recipe, {"optimise.seed": seed})
+
+
+def member_name(recipe: Recipe) -> str:
+    """Recipe and seed in words."""
+    return f"{recipe.name}, seed {recipe.optimise.seed}"
+
+
+def ensemble(recipes: Sequence[Recipe], seeds: Sequence[int] | None) -> list[Recipe]:
+    """A member for every recipe and seed; without seeds each recipe has its own.
 
     Raises
     ------
-    DataError : there is no such fold, or a folder holds one of another recipe or table.
+    RecipeError : two members would be the same, or have one name.
     """
-    splits = chosen(leave_one_domain_out(figures.table), fold)
-    for split in splits:
-        print(f"held out: {split.name} ({len(split.held_out)} figures)", flush=True)
-        run_fold(recipe, figures, split, fold_folder(out, split))
-    return [fold_folder(out, split) for split in splits]
+    members = [with_seed(recipe, seed) for recipe in recipes for seed in seeds] if seeds else list(recipes)
+    names = [slug(member_name(member)) for member in members]
+    if len(set(names)) < len(names):
+        raise RecipeError(f"the members are {'; '.join(names)}, expected each recipe's name and seed once")
+    return members
 
 
-def collect_lodo(recipe: Recipe, figures: Figures, out: Path) -> Lodo:
-    """Join the finished folds; write predictions, summary (CSV, Markdown, PNG), recipe and record to `out`.
+def member_folder(out: Path, members: Sequence[Recipe], member: Recipe) -> Path:
+    """Where a member's folds lie: in `out` itself where there is no other member."""
+    return out if len(members) == 1 else out / slug(member_name(member))
+
+
+def run_fold_of(member: Recipe, figures: Figures, folder: Path, split: Split) -> None:
+    """Train and score one member on one fold, resumable.
+
+    Raises
+    ------
+    DataError : the folder holds a fold of another recipe, table or split.
+    """
+    print(f"{member_name(member)}: held out: {split.name} ({len(split.held_out)} figures)", flush=True)
+    run_fold(member, figures, split, fold_folder(folder, split))
+
+
+def collect_lodo(members: Sequence[Recipe], figures: Figures, out: Path) -> Lodo:
+    """Join the finished folds; write predictions, summaries (CSV, Markdown, PNG) and record to `out`.
+
+    Several members are joined one by one in their own folders, and then averaged.
 
     Raises
     ------
     DataError : a fold is missing, or was of another recipe, table or split.
     """
-    splits = leave_one_domain_out(figures.table)
-    predictions = collect(recipe, figures, out, splits)
-    epochs = {split.name: best_epoch(recipe, fold_folder(out, split)) for split in splits}
-    summary = with_mean_and_std(summarise(predictions))
-    done = Lodo(predictions, summary, epochs, median_high(epochs.values()))
+    if len(members) > 1:
+        done = average([collect_lodo([m], figures, member_folder(out, members, m)) for m in members])
+    else:
+        splits = leave_one_domain_out(figures.table)
+        predictions = collect(members[0], figures, out, splits)
+        epochs = {split.name: best_epoch(members[0], fold_folder(out, split)) for split in splits}
+        done = Lodo((Member(members[0], epochs),), predictions, figures.table_hash)
+        write_recipe(members[0], out / "recipe.yaml")
 
+    summary = with_mean_and_std(summarise(done.predictions))
     with written_whole(out / OUT_OF_FOLD) as partial:
-        predictions.to_csv(partial, index=False)
+        done.predictions.to_csv(partial, index=False)
     with written_whole(out / f"{SUMMARY}.csv") as partial:
         summary.to_csv(partial, index_label="domain")
-    write_text(out / f"{SUMMARY}.md", report(recipe, figures, done))
+    write_text(out / f"{SUMMARY}.md", report(done, summary))
     draw_domain_bars(summary, out / f"{SUMMARY}.png")
-    write_recipe(recipe, out / "recipe.yaml")
-    write_record(out, recipe, figures, best_epochs=epochs, horizon=done.horizon)
+    write_record(
+        out,
+        figures,
+        out_of_fold=file_digest(out / OUT_OF_FOLD),
+        members=[
+            {
+                "recipe": member.recipe.model_dump(mode="json"),
+                "best_epochs": member.best_epochs,
+                "horizon": done.horizon(member.recipe),
+            }
+            for member in done.members
+        ],
+    )
     return done
+
+
+def read_lodo(folders: Sequence[Path]) -> Lodo:
+    """One LODO run as `collect_lodo` left it, or several with the logits of all their members averaged.
+
+    Raises
+    ------
+    DataError : a run is not collected or was changed since, or the runs are not of one table.
+    RecipeError : a member is in two of the runs.
+    """
+    runs = []
+    for folder in folders:
+        record = read_record(folder, "members", "out_of_fold")
+        path = folder / OUT_OF_FOLD
+        try:
+            if file_digest(path) != record["out_of_fold"]:
+                raise DataError(f"{path} is not what {folder / RECORD} is of: run `amf lodo --collect` again")
+            predictions = pd.read_csv(path)
+        except OSError as error:
+            raise DataError(f"{path} cannot be read, `amf lodo --collect` writes it: {error}") from error
+        members = tuple(
+            Member(parse_recipe(member["recipe"], str(folder / RECORD)), member["best_epochs"])
+            for member in record["members"]
+        )
+        runs.append(Lodo(members, predictions, record["table_hash"]))
+        if runs[-1].table_hash != runs[0].table_hash:
+            raise DataError(
+                f"{folder} is a LODO run of the table {runs[-1].table_hash[:12]}, "
+                f"{folders[0]} of {runs[0].table_hash[:12]}: expected one table"
+            )
+    joined = average(runs)
+    ensemble([member.recipe for member in joined.members], None)
+    return joined
+
+
+def average(runs: Sequence[Lodo]) -> Lodo:
+    """The runs as one: the mean of all their members' logits on the same figures."""
+    first, counts = runs[0], [len(run.members) for run in runs]
+    logits = np.average([run.predictions["logit"] for run in runs], axis=0, weights=counts)
+    members = tuple(member for run in runs for member in run.members)
+    return Lodo(members, first.predictions.assign(logit=logits), first.table_hash)
 
 
 def summarise(predictions: DataFrame) -> DataFrame:
@@ -123,22 +233,26 @@ def summarise(predictions: DataFrame) -> DataFrame:
     return DataFrame.from_dict(rows, orient="index")
 
 
-def report(recipe: Recipe, figures: Figures, lodo: Lodo) -> str:
-    """The summary as Markdown, the paper's mean below ours."""
-    epochs = "; ".join(f"{domain}: {epoch}" for domain, epoch in lodo.best_epochs.items())
+def report(lodo: Lodo, summary: DataFrame) -> str:
+    """The summary (with the rows mean and std) as Markdown, the paper's mean below ours."""
     theirs = ", ".join(f"{name} {mean:.3f} ± {std:.3f}" for name, (mean, std) in paper.LODO.items())
-    ours = ", ".join(f"{name} {_mean_and_std(lodo.summary, f'{name} at 0.5')}" for name in paper.LODO)
+    ours = ", ".join(f"{name} {_mean_and_std(summary, f'{name} at 0.5')}" for name in paper.LODO)
+    several = f", the logits of {len(lodo.members)} members averaged" if len(lodo.members) > 1 else ""
     return "\n".join(
         [
-            f"Recipe {recipe.name}, seed {recipe.optimise.seed}, table {figures.table_hash[:12]} "
-            f"({len(figures.table)} figures).",
+            f"{lodo.names}{several}; table {lodo.table_hash[:12]} ({len(lodo.predictions)} figures).",
             "",
-            markdown(lodo.summary, "held-out domain"),
+            markdown(summary, "held-out domain"),
             DEFINITIONS,
             f"- ours, at 0.5: {ours}",
-            f"- ours, fitted: BA {_mean_and_std(lodo.summary, 'BA fitted')}",
+            f"- ours, fitted: BA {_mean_and_std(summary, 'BA fitted')}",
             f"- the paper (10 domains, at 0.5): {theirs}",
-            f"- horizon, the median best epoch: {lodo.horizon} of {recipe.optimise.epochs} ({epochs})",
+            *(
+                f"- horizon of {member.name}, the median best epoch of its recipe: "
+                f"{lodo.horizon(member.recipe)} of {member.recipe.optimise.epochs} "
+                f"({'; '.join(f'{domain}: {epoch}' for domain, epoch in member.best_epochs.items())})"
+                for member in lodo.members
+            ),
             "",
         ]
     )
@@ -148,37 +262,17 @@ def _mean_and_std(table: DataFrame, column: str) -> str:
     return f"{table[column][MEAN]:.3f} ± {table[column][STD]:.3f}"
 
 
-def read_out_of_fold(folders: list[Path]) -> DataFrame:
-    """The out-of-fold predictions of one LODO run, or of several with their logits averaged as a bundle does.
+def rank(summaries: Mapping[str, DataFrame]) -> DataFrame:
+    """The combinations of a grid, best first: mean over domains of the BA at the other domains' threshold.
 
-    Raises
-    ------
-    DataError : a run is not collected, or the runs are not of the same figures.
+    Parameters
+    ----------
+    summaries : by combination, each with the rows mean and std.
     """
-    frames = []
-    for folder in folders:
-        try:
-            frames.append(pd.read_csv(folder / OUT_OF_FOLD))
-        except OSError as error:
-            raise DataError(
-                f"{folder / OUT_OF_FOLD} cannot be read, `amf lodo --collect` writes it: {error}"
-            ) from error
-    first = frames[0]
-    for folder, frame in zip(folders, frames, strict=True):
-        if frame["image"].tolist() != first["image"].tolist():
-            raise DataError(f"{folder / OUT_OF_FOLD} holds other figures than {folders[0] / OUT_OF_FOLD}")
-    return first.assign(logit=np.mean([frame["logit"] for frame in frames], axis=0))
-
-
-def rank(runs: Mapping[str, Lodo]) -> DataFrame:
-    """The combinations of a grid, best first: mean over domains of the BA at the other domains' threshold."""
     columns = ("BA fitted", f"BA at {PAPER_THRESHOLD}", "AUC")
     rows = {
-        name: {
-            **{f"{kind}: {end}": float(run.summary[kind][end]) for kind in columns for end in (MEAN, STD)},
-            "horizon": run.horizon,
-        }
-        for name, run in runs.items()
+        name: {f"{column}: {row}": float(summary[column][row]) for column in columns for row in (MEAN, STD)}
+        for name, summary in summaries.items()
     }
     table = DataFrame.from_dict(rows, orient="index")
     return table.sort_values(f"BA fitted: {MEAN}", ascending=False, kind="stable")

@@ -73,9 +73,7 @@ def collect_trial(variants: dict[str, Recipe], figures: Figures, out: Path) -> D
             "baseline, fold by fold (n − 1).\n\n" + markdown(table, "variant"),
             encoding="utf-8",
         )
-    write_record(
-        out, base, figures, variants={name: r.model_dump(mode="json") for name, r in variants.items()}
-    )
+    write_record(out, figures, variants={name: r.model_dump(mode="json") for name, r in variants.items()})
     return table
 
 
