@@ -8,7 +8,7 @@ import argparse
 import importlib
 import sys
 
-from amf.errors import AmfError
+from amf.errors import AmfError, Interrupted
 
 COMMANDS = {  # command = module of amf.commands -> one line of help
     "fetch": "published data sets from their repositories, checked and unpacked for `amf data`",
@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     Returns
     -------
     0 done; 2 a wrong input or argument, or a package that is not installed; 3 an unusable bundle
-    (see amf.errors).
+    (see amf.errors); 130 interrupted from the keyboard.
     """
     parser = argparse.ArgumentParser(prog="amf", description="Atypical mitotic figures, offline and online.")
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help=_summary())
@@ -48,6 +48,15 @@ def main(argv: list[str] | None = None) -> int:
     except AmfError as error:
         print(error, file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:
+        print(f"amf {command} was interrupted", file=sys.stderr)
+        return Interrupted.exit_code
+    except OSError as error:  # what no command foresaw about a file is said all the same, not shown as a bug
+        print(
+            f"{error.filename or 'a file'} cannot be read or written: {error.strerror or error}",
+            file=sys.stderr,
+        )
+        return 2
     except ModuleNotFoundError as error:
         package = (error.name or "").split(".")[0]
         if package in ("", "amf"):  # ours to mend

@@ -38,3 +38,26 @@ class RecipeError(AmfError):
     """A recipe holds an unknown key or a value out of range."""
 
     exit_code = 2
+
+
+class Interrupted(AmfError):
+    """The user ended the command from the keyboard; what it had finished is kept."""
+
+    exit_code = 130
+
+
+class AccountingError(RuntimeError):
+    """A bug of ours: something given was neither used nor refused, or both."""
+
+
+def account(what: str, given: int, used: int, refused: int) -> None:
+    """Check that everything given was either used or refused, and counted once.
+
+    Raises
+    ------
+    AccountingError : given is not used + refused.
+    """
+    if given != used + refused:
+        raise AccountingError(
+            f"{what}: {given} were given, but {used} used and {refused} refused: this is a bug of amf"
+        )

@@ -17,7 +17,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from amf.bulk import parts
+from amf.bulk import merge as merging
+from amf.bulk import parts, ranks
 from amf.bulk import score as scoring
 from amf.bulk.items import Item, find_items
 from amf.cli import main as amf
@@ -61,7 +62,7 @@ def test_find_items_names_images_relative_to_their_folder(folder: Path, tmp_path
     (folder / "notes.txt").write_text("no image")
     (folder / ".hidden.png").write_text("nor this")
 
-    items = find_items([str(folder)])
+    items = find_items([str(folder)]).items
 
     assert len(items) == 22
     assert items[0] == Item("00.png", folder / "00.png")
@@ -70,15 +71,15 @@ def test_find_items_names_images_relative_to_their_folder(folder: Path, tmp_path
 
 
 def test_find_items_takes_globs_files_and_tables(folder: Path, tmp_path: Path) -> None:
-    assert len(find_items([str(folder / "**" / "*.png")])) == 21
-    assert [item.path for item in find_items([str(folder / "00.png")])] == [folder / "00.png"]
+    assert len(find_items([str(folder / "**" / "*.png")]).items) == 21
+    assert [item.path for item in find_items([str(folder / "00.png")]).items] == [folder / "00.png"]
     table = pd.DataFrame(
         {"image": ["00.png", "sub/01.png"], "label": [0, 1], "slide": ["007", None], "x": [1, 2]}
     )
     for name in ("t.csv", "t.parquet"):
         path = tmp_path / name
         table.to_csv(path, index=False) if name == "t.csv" else table.to_parquet(path)
-        items = find_items([str(path)], root=folder)
+        items = find_items([str(path)], root=folder).items
         assert items[0] == Item("00.png", folder / "00.png", {"label": 0, "slide": "007"})
         assert items[1].truth == {"label": 1, "slide": None}
 
@@ -110,7 +111,7 @@ def test_table_holds_what_the_predictor_says_of_each_file(
     table = predict(model, tmp_path / "p.csv", folder)
 
     assert table.columns.tolist() == ["image", "page", "class", "confidence", "logit"]
-    names = [item.image for item in find_items([str(folder)])]
+    names = [item.image for item in find_items([str(folder)]).items]
     at = names.index("stack.tiff")
     assert table["image"].tolist() == names[:at] + ["stack.tiff"] * 3 + names[at + 1 :]
     assert table.loc[table["image"] == "stack.tiff", "page"].tolist() == [0, 1, 2]
@@ -183,8 +184,7 @@ def test_broken_run_goes_on_to_the_same_table(
 
     monkeypatch.setattr(Predictor, "logits", fail_on_the_last)
     command = ["predict", str(folder), "--model", str(model), "--output", str(tmp_path / "p.csv")]
-    with pytest.raises(KeyboardInterrupt):
-        amf(command)
+    assert amf(command) == 130
     part = parts.part_path(tmp_path / "p.csv", 0, 1)
     assert part.read_bytes().count(b"\n") == 1 + 4  # the header, and all chunks before the one that failed
     assert not (tmp_path / "p.csv").exists()
@@ -237,20 +237,116 @@ def test_killed_process_goes_on_to_the_same_table(tmp_path: Path, make_bundle: M
 
 @pytest.mark.usefixtures("small_chunks")
 @pytest.mark.parametrize("world", [2, 3, 9])  # 22 files are 6 chunks: some of the nine ranks have none
-def test_ranks_share_the_work_and_the_last_one_merges(
+def test_ranks_share_the_work_and_rank_0_merges(
     folder: Path, tmp_path: Path, make_bundle: Make, monkeypatch: pytest.MonkeyPatch, world: int
 ) -> None:
     model = make_bundle()
     predict(model, tmp_path / "whole.csv", folder)
     output = tmp_path / "p.csv"
+    monkeypatch.setattr(ranks, "GRACE_SECONDS", 0.0)  # they run one after another: none waits for another
+    monkeypatch.setattr(ranks, "POLL_SECONDS", 0.0)
     monkeypatch.setenv("WORLD_SIZE", str(world))
     for rank in reversed(range(world)):
         assert not output.exists()
         monkeypatch.setenv("RANK", str(rank))
-        assert amf(["predict", str(folder), "--model", str(model), "--output", str(output)]) == 0
+        code = amf(["predict", str(folder), "--model", str(model), "--output", str(output)])
+        assert code == (2 if rank else 0)  # 0 means that the table is there
 
     assert output.read_bytes() == (tmp_path / "whole.csv").read_bytes()
     assert list(tmp_path.glob("*.partial")) == []
+
+
+def test_ranks_that_run_at_once_wait_for_the_table(folder: Path, tmp_path: Path, make_bundle: Make) -> None:
+    command = [sys.executable, "-m", "amf", "predict", str(folder), "--model", str(make_bundle())]
+    command += ["--output", str(tmp_path / "p.csv")]
+    running = [
+        subprocess.Popen(command, cwd=ROOT, env={**os.environ, "RANK": str(rank), "WORLD_SIZE": "3"})
+        for rank in range(3)
+    ]
+    assert [process.wait() for process in running] == [0, 0, 0]
+    assert len(pd.read_csv(tmp_path / "p.csv")) == 24
+    assert list(tmp_path.glob("*.partial")) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"WORLD_SIZE": "4"}, "RANK unset and WORLD_SIZE 4"),
+        ({"RANK": "1"}, "RANK 1 and WORLD_SIZE unset"),
+        ({"RANK": "4", "WORLD_SIZE": "4"}, "0 <= RANK < WORLD_SIZE"),
+        ({"RANK": "first", "WORLD_SIZE": "4"}, "RANK first"),
+        ({"RANK": "0", "WORLD_SIZE": "4"}, "rank 0 of 4 is through, but others have not scored their share"),
+        ({"RANK": "3", "WORLD_SIZE": "4"}, "p.csv is not there, and no other rank is at work"),
+    ],
+)
+def test_a_leftover_world_size_is_an_error_without_a_table(
+    folder: Path,
+    tmp_path: Path,
+    make_bundle: Make,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    given: dict[str, str],
+    message: str,
+) -> None:
+    monkeypatch.setattr(ranks, "GRACE_SECONDS", 0.1)
+    monkeypatch.setattr(ranks, "POLL_SECONDS", 0.05)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    command = ["predict", str(folder), "--model", str(make_bundle()), "--output", str(tmp_path / "p.csv")]
+    assert amf(command) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "p.csv").exists()
+
+
+def test_a_rank_that_is_at_work_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranks, "GRACE_SECONDS", 0.1)
+    monkeypatch.setattr(ranks, "POLL_SECONDS", 0.01)
+    part, started = tmp_path / "part", time.monotonic()
+    with ranks.held(part):
+        assert ranks.is_held(part)
+        ranks.wait(lambda: time.monotonic() - started > 0.5, [part], "nothing is missing")
+    assert not ranks.is_held(part)
+    with pytest.raises(DataError, match="no other rank is at work"):
+        ranks.wait(lambda: False, [part], "something is missing")
+
+
+def test_two_runs_for_one_output_do_not_mix(folder: Path, tmp_path: Path, make_bundle: Make) -> None:
+    predictor, items = Predictor(bundle.load(make_bundle())), find_items([str(folder)]).items
+    with (
+        ranks.held(parts.part_path(tmp_path / "p.csv", 0, 1)),
+        pytest.raises(DataError, match="is being written by another process"),
+    ):
+        scoring.score(items, predictor, "digest", tmp_path / "p.csv")
+
+
+def test_parts_of_different_inputs_are_not_merged(
+    folder: Path, tmp_path: Path, make_bundle: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts, "CHUNK_PAGES", 4)
+    predictor, items = Predictor(bundle.load(make_bundle())), find_items([str(folder)]).items
+    for rank, digest in enumerate(("one", "another")):
+        scoring.score(items, predictor, digest, tmp_path / "p.csv", rank, 2)
+    with pytest.raises(DataError, match="were begun with different inputs"):
+        merging.merge(items, predictor, tmp_path / "p.csv", 0, 2)
+    assert not (tmp_path / "p.csv").exists()
+
+
+def test_a_kill_in_the_middle_of_the_merge_leaves_no_table(
+    folder: Path, tmp_path: Path, make_bundle: Make
+) -> None:
+    code = """
+import os, sys
+from amf.bulk import merge
+from amf.cli import main
+merge._row = lambda *given: os.kill(os.getpid(), 9)
+main(sys.argv[1:])
+"""
+    command = ["predict", str(folder), "--model", str(make_bundle()), "--output", str(tmp_path / "p.csv")]
+    done = subprocess.run([sys.executable, "-c", code, *command], cwd=ROOT, stderr=subprocess.DEVNULL)
+    assert done.returncode == -signal.SIGKILL
+    assert not (tmp_path / "p.csv").exists()
+    assert amf(command) == 0
+    assert len(pd.read_csv(tmp_path / "p.csv")) == 24
 
 
 @pytest.mark.usefixtures("small_chunks")
@@ -278,23 +374,47 @@ def test_bad_files_are_reported_and_the_rest_is_scored(
 
 
 def test_part_of_another_run_is_refused(folder: Path, tmp_path: Path, make_bundle: Make) -> None:
-    items = find_items([str(folder)])
+    items = find_items([str(folder)]).items
     predictor = Predictor(bundle.load(make_bundle()))
     assert scoring.score(items, predictor, "digest", tmp_path / "p.csv") == 22
     assert scoring.score(items, predictor, "digest", tmp_path / "p.csv") == 0  # done already
-    for changed, digest in [(items[1:], "digest"), (items, "of another bundle")]:
-        with pytest.raises(DataError, match="was begun with other files, another bundle"):
+    for changed, digest, found in [
+        (items[1:], "digest", "other inputs"),
+        (items, "of another", "another bundle"),
+    ]:
+        with pytest.raises(DataError, match=f"was begun with {found}"):
             scoring.score(changed, predictor, digest, tmp_path / "p.csv")
+
+
+def test_a_file_that_changed_under_its_name_is_not_resumed(
+    folder: Path, tmp_path: Path, make_bundle: Make
+) -> None:
+    items = find_items([str(folder)]).items
+    predictor, path = Predictor(bundle.load(make_bundle())), folder / "00.png"
+    for name, by_content in (("p.csv", False), ("by-content.csv", True)):
+        scoring.score(items, predictor, "digest", tmp_path / name, by_content=by_content)
+    before = path.stat()
+    path.write_bytes((folder / "02.png").read_bytes())
+    with pytest.raises(DataError, match="begun before one of the files changed"):
+        scoring.score(items, predictor, "digest", tmp_path / "p.csv")
+
+    # The same size and time under another content: a hash alone tells.
+    changed = bytearray((folder / "02.png").read_bytes().ljust(before.st_size, b"\0")[: before.st_size])
+    path.write_bytes(changed)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert scoring.score(items, predictor, "digest", tmp_path / "p.csv") == 0
+    with pytest.raises(DataError, match="begun before one of the files changed"):
+        scoring.score(items, predictor, "digest", tmp_path / "by-content.csv", by_content=True)
 
 
 def test_part_of_other_chunks_is_refused(
     folder: Path, tmp_path: Path, make_bundle: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    items = find_items([str(folder)])
+    items = find_items([str(folder)]).items
     predictor = Predictor(bundle.load(make_bundle()))
     scoring.score(items, predictor, "digest", tmp_path / "p.csv")
     monkeypatch.setattr(parts, "CHUNK_PAGES", 8)
-    with pytest.raises(DataError, match="or another version"):
+    with pytest.raises(DataError, match="by another version"):
         scoring.score(items, predictor, "digest", tmp_path / "p.csv")
 
 
@@ -403,7 +523,7 @@ def test_chunks_hold_as_many_pages_whatever_the_files() -> None:
 
 
 def test_part_file_is_one_line_a_chunk(folder: Path, tmp_path: Path, make_bundle: Make) -> None:
-    items = find_items([str(folder)])
+    items = find_items([str(folder)]).items
     scoring.score(items, Predictor(bundle.load(make_bundle())), "digest", tmp_path / "p.csv")
     header, chunk = map(json.loads, parts.part_path(tmp_path / "p.csv", 0, 1).read_text().splitlines())
     assert header["bundle"] == "digest"

@@ -13,6 +13,7 @@ from typing import Any
 
 from amf.bulk.items import Item
 from amf.errors import DataError
+from amf.model.digest import file_digest
 
 CHUNK_PAGES = 64
 STACK_PAGES = 16
@@ -35,13 +36,44 @@ def chunks_of(items: Sequence[Item]) -> list[range]:
     return chunks
 
 
-def header_of(items: Sequence[Item], chunks: Sequence[range], bundle_digest: str) -> dict[str, str]:
-    """What a part file begins with: of which items, cut how, and of which bundle it is."""
-    digest = hashlib.sha256()
+def header_of(
+    items: Sequence[Item], chunks: Sequence[range], bundle_digest: str, by_content: bool = False
+) -> dict[str, str]:
+    """What a part file begins with: of which items, cut how, in which state, and of which bundle it is.
+
+    A file's state is its size and the time of its last change; with `by_content`, its SHA-256 too.
+    """
+    named, state = hashlib.sha256(), hashlib.sha256(str(by_content).encode())
+    states: dict[Path, str] = {}  # several items may lie in one file
     for item in items:
-        digest.update(f"{item.image}\0{item.path}\0{sorted(item.truth.items())}\n".encode())
-    digest.update(str(chunks).encode())
-    return {"bundle": bundle_digest, "items": digest.hexdigest()}
+        named.update(_bytes(f"{item.image}\0{item.path}\0{sorted(item.truth.items())}\n"))
+        if item.path not in states:
+            states[item.path] = _state(item.path, by_content)
+        state.update(_bytes(f"{states[item.path]}\n"))
+    named.update(str(chunks).encode())
+    return {"bundle": bundle_digest, "items": named.hexdigest(), "files": state.hexdigest()}
+
+
+def _state(path: Path, by_content: bool) -> str:
+    try:
+        status = path.stat()
+        content = file_digest(path) if by_content and path.is_file() else ""
+        return f"{status.st_size} {status.st_mtime_ns} {content}"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+
+
+def _bytes(text: str) -> bytes:
+    """UTF-8, and the very bytes of a file name that is not."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+DIFFERENCES = {
+    "bundle": "with another bundle",
+    "items": "with other inputs, or by another version",
+    "files": "before one of the files changed",
+}
+"""What another value of a header's key means."""
 
 
 def resume(part: Path, header: dict[str, str]) -> int:
@@ -59,8 +91,8 @@ def resume(part: Path, header: dict[str, str]) -> int:
         first = file.readline()
         if first.endswith(b"\n") and first != line_of(header):
             raise DataError(
-                f"{part} was begun with other files, another bundle or another version: "
-                "delete it to start over, or name another output"
+                f"{part} was begun {_difference(first, header)}: delete it to start over, "
+                "or name another output"
             )
         lines, end = 1, file.tell()
         for line in file:
@@ -70,6 +102,14 @@ def resume(part: Path, header: dict[str, str]) -> int:
     if not first.endswith(b"\n"):
         part.write_bytes(line_of(header))
     return lines - 1
+
+
+def _difference(first: bytes, header: dict[str, str]) -> str:
+    try:
+        begun = json.loads(first)
+        return next(DIFFERENCES[key] for key in header if begun.get(key) != header[key])
+    except (ValueError, AttributeError, StopIteration):
+        return DIFFERENCES["items"]
 
 
 def line_of(content: Any) -> bytes:

@@ -13,9 +13,10 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from amf.bulk.items import Item
+from amf.bulk.items import Item, truth_types
 from amf.bulk.parts import chunks_of, header_of, line_of, part_path, resume
-from amf.errors import DataError, JobError
+from amf.bulk.ranks import held
+from amf.errors import AmfError, DataError, Interrupted, JobError, account
 from amf.inference.predict import Predictor
 
 BATCH_PATCHES = 64
@@ -33,12 +34,15 @@ def score(
     output: Path,
     rank: int = 0,
     world: int = 1,
+    by_content: bool = False,
 ) -> int:
     """Score this rank's share of the items into its part file, going on where an earlier run was ended.
 
     Parameters
     ----------
     bundle_digest : identifies the bundle; a part file of another one is refused.
+    by_content : tell by a file's content whether it has changed since an earlier run was ended, not by its
+        size and time alone.
 
     Returns
     -------
@@ -46,32 +50,33 @@ def score(
 
     Raises
     ------
-    DataError : the part file was begun with other items or another bundle, or cannot be written.
+    DataError : a column of the items cannot be written; the part file was begun with other items or another
+        bundle, is being written by another process, or cannot be written.
+    Interrupted : the user ended it from the keyboard.
     DeviceError : the network gave a logit that is not a number.
     """
+    truth_types(items)  # rather than when all is scored
     part = part_path(output, rank, world)
     chunks = chunks_of(items)
     own = chunks[rank::world]
     stop, unit = Event(), items[0].unit if items else Item.unit
     try:
-        remaining = own[resume(part, header_of(items, chunks, bundle_digest)) :]
-        total, count = sum(map(len, own)), sum(map(len, remaining))
-        with (
-            part.open("ab") as file,
-            _workers(predictor.device) as pool,
-            tqdm(
-                total=total,
-                initial=total - count,
-                unit=unit,
-                disable=True if rank else None,
-            ) as bar,
-        ):
-            try:
-                for rows, faults in _score_in_order(items, remaining, predictor, pool, bar, stop):
-                    file.write(line_of({"rows": rows, "faults": faults}))
-                    file.flush()
-            finally:
-                stop.set()  # where one chunk failed, the others need not be finished
+        with held(part):
+            remaining = own[resume(part, header_of(items, chunks, bundle_digest, by_content)) :]
+            total, count = sum(map(len, own)), sum(map(len, remaining))
+            with (
+                part.open("ab") as file,
+                _workers(predictor.device) as pool,
+                tqdm(total=total, initial=total - count, unit=unit, disable=True if rank else None) as bar,
+            ):
+                try:
+                    for rows, faults in _score_in_order(items, remaining, predictor, pool, bar, stop):
+                        file.write(line_of({"rows": rows, "faults": faults}))
+                        file.flush()
+                finally:
+                    stop.set()  # where one chunk failed, the others need not be finished
+    except KeyboardInterrupt:
+        raise Interrupted(f"interrupted: {part} keeps what is scored, and the same command goes on") from None
     except OSError as error:
         raise DataError(f"{part} cannot be written: {error.strerror or error}") from error
     return count
@@ -122,15 +127,23 @@ def _score_chunk(
         if stop.is_set():
             return [], []  # which nobody takes
         try:
-            waiting += [(index, page, patch) for page, patch in enumerate(items[index].read())]
-        except JobError as error:
+            pages = items[index].read()  # (N, 128, 128, 3)
+            if not len(pages):
+                raise JobError(f"{items[index].path} holds no page, expected one at least")
+            waiting += [(index, page, patch) for page, patch in enumerate(pages)]
+        except AmfError as error:
             faults.append((index, str(error)))
+        except Exception as error:  # whatever a reader meets in a file is that file's fault, not the run's
+            faults.append((index, f"{items[index].path} cannot be read: {type(error).__name__}: {error}"))
         while len(waiting) >= BATCH_PATCHES:
             rows += _score_batch(waiting[:BATCH_PATCHES], predictor)
             del waiting[:BATCH_PATCHES]
         with bar.get_lock():
             bar.update()
-    return rows + _score_batch(waiting, predictor), faults
+    rows += _score_batch(waiting, predictor)
+    scored = {item for item, _, _ in rows}
+    account(f"files {chunk.start} to {chunk.stop - 1}", len(chunk), len(scored), len(faults))
+    return rows, faults
 
 
 def _score_batch(

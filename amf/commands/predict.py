@@ -9,8 +9,9 @@ from pathlib import Path
 
 import torch
 
-from amf.bulk.items import Item, find_items
+from amf.bulk.items import Found, Item, find_items
 from amf.bulk.merge import TABLE_SUFFIXES, Outcome, Write, errors_path, merge
+from amf.bulk.ranks import rank_and_world
 from amf.bulk.score import score
 from amf.errors import DataError
 from amf.inference.predict import Predictor
@@ -45,6 +46,11 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         required=not BUILT_IN_MODEL.is_dir(),
         help="bundle; default: the checkout's",
     )
+    parser.add_argument(
+        "--hash",
+        action="store_true",
+        help="a resumed run tells by their content which files have changed, not by size and time alone",
+    )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
 
 
@@ -55,12 +61,20 @@ def run(arguments: argparse.Namespace) -> int:
         raise DataError(f"{output} is to be the table, expected a name in {', '.join(TABLE_SUFFIXES)}")
     if output.exists():
         raise DataError(f"{output} exists already: delete it, or name another output")
-    items = find_items(arguments.inputs, arguments.root)
+    rank, world = rank_and_world()
+    found = find_items(arguments.inputs, arguments.root)
+    _say_what_is_left_out(found)
     predictor, digest = open_predictor(arguments)
-    outcome = score_and_merge(items, predictor, digest, output, *rank_and_world())
+    outcome = score_and_merge(found.items, predictor, digest, output, rank, world, by_content=arguments.hash)
     if outcome is not None:
-        raise_faults(outcome, len(items), output)
+        raise_faults(outcome, len(found.items), output)
     return 0
+
+
+def _say_what_is_left_out(found: Found) -> None:
+    if found.others:
+        kinds = ", ".join(f"{count} x {kind}" for kind, count in sorted(found.others.items()))
+        print(f"{found.others.total()} files are no images by their suffix and are left out: {kinds}")
 
 
 def open_predictor(arguments: argparse.Namespace) -> tuple[Predictor, str]:
@@ -72,11 +86,6 @@ def open_predictor(arguments: argparse.Namespace) -> tuple[Predictor, str]:
     return predictor, hashlib.sha256((arguments.model / bundle.FILE_NAME).read_bytes()).hexdigest()
 
 
-def rank_and_world() -> tuple[int, int]:
-    """Which process of how many this is, as the launcher says."""
-    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-
-
 def score_and_merge(
     items: Sequence[Item],
     predictor: Predictor,
@@ -85,15 +94,16 @@ def score_and_merge(
     rank: int,
     world: int,
     write: Write | None = None,
+    by_content: bool = False,
 ) -> Outcome | None:
-    """Score this rank's share and, where all are through, write the output; None where another rank does."""
+    """Score this rank's share and wait until all are through: rank 0 writes the output, others give None."""
     started = time.perf_counter()
-    scored = score(items, predictor, digest, output, rank, world)
+    scored = score(items, predictor, digest, output, rank, world, by_content)
     seconds = time.perf_counter() - started
     of_rank = f"rank {rank} of {world}: " if world > 1 else ""
     unit = items[0].unit if items else "file"
     print(f"{of_rank}scored {scored} {unit}s in {seconds:.1f} s, {scored / seconds:.0f} a second")
-    outcome = merge(items, predictor, output, world, write)
+    outcome = merge(items, predictor, output, rank, world, write)
     if outcome is not None:
         print(f"wrote {output} with {outcome.figures} figures")
     return outcome

@@ -8,12 +8,12 @@ from pathlib import Path
 import pandas as pd
 
 from amf.bulk.merge import Outcome
+from amf.bulk.ranks import rank_and_world
 from amf.bulk.slides import SUFFIXES, open_work, slide_writer
 from amf.commands.predict import (
     add_model_arguments,
     open_predictor,
     raise_faults,
-    rank_and_world,
     score_and_merge,
 )
 from amf.errors import DataError
