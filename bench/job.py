@@ -25,6 +25,8 @@ from amf.model import bundle
 from amf.model.backbones import BACKBONES
 from amf.model.classifier import Classifier, HeadSpec
 from amf.model.device import DTYPES, compute_dtype
+from amf.model.digest import FILE_NAME
+from amf.model.spec import BundleSpec, MemberSpec
 from amf.model.torchvision_shim import ensure_torchvision
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -169,7 +171,7 @@ def print_floor(model: Path, import_seconds: float) -> float:
     return seconds
 
 
-def job_operations(spec: bundle.BundleSpec) -> float:
+def job_operations(spec: BundleSpec) -> float:
     """Floating-point operations of one stack, counted by torch over a pass on the meta device."""
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -217,13 +219,13 @@ def drop_page_cache() -> None:
 def vit_g_bundle() -> Path:
     """H-optimus-0's architecture at full size with random weights, in bfloat16, as a bundle."""
     folder = WORK / "vit-g"
-    if not (folder / bundle.FILE_NAME).is_file():
+    if not (folder / FILE_NAME).is_file():
         print("writing a full-size ViT-g/14 bundle with random weights (2.3 GB)", flush=True)
         with torch.device("meta"):
             model = Classifier("h-optimus-0", {}, HEAD)
         generator = torch.Generator().manual_seed(0)
         state = {name: random_like(t, generator, torch.bfloat16) for name, t in model.state_dict().items()}
-        member = bundle.MemberSpec(
+        member = MemberSpec(
             "h-optimus-0",
             {},
             HEAD,

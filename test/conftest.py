@@ -18,6 +18,7 @@ from amf.model import bundle
 from amf.model.backbones import BACKBONES
 from amf.model.classifier import Classifier, HeadSpec
 from amf.model.preprocess import ImageSpec
+from amf.model.spec import MemberSpec
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -73,7 +74,7 @@ def make_bundle(tmp_path: Path) -> Callable[..., Path]:
         for seed in range(members):
             torch.manual_seed(seed)
             model = Classifier(backbone, arguments, head)
-            spec = bundle.MemberSpec(
+            spec = MemberSpec(
                 backbone,
                 arguments,
                 head,

@@ -29,6 +29,7 @@ from amf.inference import job
 from amf.model import bundle
 from amf.model.backbones import BACKBONES
 from amf.model.classifier import Classifier, HeadSpec
+from amf.model.spec import MemberSpec
 
 from .conftest import save_tiff, write_job
 from .made import SHORT, Page, Tag, mha, tiff
@@ -191,7 +192,7 @@ def write_bundle(folder: Path) -> None:
     torch.manual_seed(0)
     arguments, head = {"widths": [4, 4], "blocks": [1, 1]}, HeadSpec(hidden=4)
     image = BACKBONES["compact"].image
-    spec = bundle.MemberSpec("compact", arguments, head, image, 1, "a.safetensors", "", "float32")
+    spec = MemberSpec("compact", arguments, head, image, 1, "a.safetensors", "", "float32")
     weights = Classifier("compact", arguments, head).state_dict()
     options = {
         "name": "fuzz",

@@ -77,7 +77,7 @@ def test_the_exported_bundle_gives_the_adapted_models_logits(
     assert np.abs(base - expected).max() > 0.05
     spec, tensors = bundle.read_spec(tmp_path / "model"), (tmp_path / "model").iterdir()
     assert spec.members[0].image == recipe.model.image
-    assert {path.name for path in tensors} == {"bundle.json", "member0.safetensors", CARD}
+    assert {path.name for path in tensors} == {"bundle.json", spec.members[0].weights, CARD}
     assert (run / ADAPTER / "adapter_model.safetensors").is_file()
 
 

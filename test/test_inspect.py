@@ -1,3 +1,4 @@
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -6,12 +7,14 @@ from safetensors import safe_open
 
 from amf.cli import main as amf
 
+from .test_bundle import weights_of
+
 
 def test_inspect_says_what_the_bundle_holds(
     make_bundle: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = make_bundle(name="two", members=2, views=8, temperature=1.5, bias=-0.75, threshold=0.25)
-    with safe_open(model / "member0.safetensors", "pt") as file:
+    with safe_open(weights_of(model), "pt") as file:
         statistics = ("running_mean", "running_var", "num_batches_tracked")  # buffers, not parameters
         shapes = [file.get_slice(key).get_shape() for key in file.keys() if not key.endswith(statistics)]  # noqa: SIM118
     parameters = 0
@@ -36,7 +39,7 @@ def test_inspect_refuses_a_damaged_bundle(
     make_bundle: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = make_bundle()
-    weights = model / "member0.safetensors"
+    weights = weights_of(model)
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
@@ -45,7 +48,7 @@ def test_inspect_refuses_a_damaged_bundle(
 
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert "member0.safetensors has SHA-256" in captured.err
+    assert f"{weights} has SHA-256" in captured.err
 
 
 def test_nested_provenance_is_printed_a_line_a_value(
@@ -56,8 +59,6 @@ def test_nested_provenance_is_printed_a_line_a_value(
 
     folder = make_bundle()
     spec = bundle.read_spec(folder)
-    bundle.write_spec(
-        folder, bundle.dataclasses.replace(spec, provenance={"metrics": {"test": {"BA": 0.8251234}}})
-    )
+    bundle.write_spec(folder, dataclasses.replace(spec, provenance={"metrics": {"test": {"BA": 0.8251234}}}))
     lines = list(describe(folder, bundle.load(folder)))
     assert lines[-3:] == ["  metrics", "    test", "      BA: 0.825123"]

@@ -17,6 +17,7 @@ from amf.inference import job
 from amf.inference.job import OUTPUT_NAME, Prediction
 
 from .conftest import ROOT, write_job
+from .test_bundle import weights_of
 
 Make = Callable[..., Path]
 Pages = NDArray[np.uint8]
@@ -116,12 +117,12 @@ def test_a_bad_bundle_exits_3_and_leaves_no_output(
     make_job: Make, make_bundle: Make, output: Path, pages: Pages, tmp_path: Path
 ) -> None:
     folder, model = make_job(pages), make_bundle()
-    weights = model / "member0.safetensors"
+    weights = weights_of(model)
     weights.write_bytes(weights.read_bytes()[:-8])
     done = run_inference("--input", folder, "--output", output, "--model", model)
     assert done.returncode == 3
     assert done.stderr.splitlines() == [done.stderr.strip()]
-    assert "member0.safetensors" in done.stderr
+    assert weights.name in done.stderr
     assert not list(output.iterdir())
     with pytest.raises(BundleError, match=r"bundle\.json cannot be read"):
         job.run(folder, output, tmp_path / "nowhere", "cpu")
@@ -180,7 +181,7 @@ def test_what_libraries_say_goes_to_stdout_and_stderr_holds_our_sentence_alone(
 ) -> None:
     model = make_bundle()
     if bad:
-        (model / "member0.safetensors").write_bytes(b"nothing")
+        weights_of(model).write_bytes(b"nothing")
     flags = ["--input", make_job(pages), "--output", output, "--model", model, "--device", "cpu"]
     command = [sys.executable, "-c", WARNING, ROOT, "inference.py", *map(str, flags)]
     done = subprocess.run(command, capture_output=True, text=True)

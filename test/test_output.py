@@ -21,14 +21,13 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from amf import files
-from amf.errors import JobError
+from amf.errors import BundleError, JobError
 from amf.inference import job
 from amf.inference.job import OUTPUT_NAME, Prediction
-from amf.model import bundle
-from amf.model.device import DeviceError
+from amf.model.digest import file_digest
 
 from .conftest import ROOT
-from .test_bundle import change
+from .test_bundle import change, weights_of
 
 Make = Callable[..., Path]
 Pages = NDArray[np.uint8]
@@ -186,14 +185,14 @@ def test_a_logit_that_is_not_a_number_leaves_no_answer(
 ) -> None:
     """Finite weights whose sum is finite, too, but not what the network makes of them."""
     folder = make_bundle()
-    weights = folder / "member0.safetensors"
+    weights = weights_of(folder)
     tensors = {name: tensor.clone() for name, tensor in load_file(weights).items()}
     tensors["logit.weight"][0, ::2], tensors["logit.weight"][0, 1::2] = 3e38, -3e38
     tensors["hidden.0.bias"][:] = 1e5
     save_file(tensors, weights)
-    digest = bundle.file_digest(weights)
+    digest = file_digest(weights)
     change(folder, lambda content: content["members"][0].update(sha256=digest))
-    with pytest.raises(DeviceError, match=r"page 1 got the logit (nan|inf|-inf), not a number"):
+    with pytest.raises(BundleError, match=r"gave page 1 the logit (nan|inf|-inf), expected a finite number"):
         job.run(make_job(pages), output, folder, "cpu")
     assert not list(output.iterdir())
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from amf.errors import BundleError
 from amf.inference.predict import Predictor, sigmoid
 from amf.model import bundle
 from amf.model.classifier import Classifier
@@ -124,7 +125,7 @@ def test_a_backbone_that_can_prepare_itself_does_so_in_full_precision(
 def test_a_logit_that_is_not_a_number_is_an_error(make_bundle: MakeBundle, pages: Pages) -> None:
     loaded = bundle.load(make_bundle())
     loaded.members[0].logit.bias.fill_(float("nan"))
-    with pytest.raises(DeviceError, match="page 1 got the logit nan"):
+    with pytest.raises(BundleError, match="gave page 1 the logit nan"):
         Predictor(loaded, "cpu").predict(pages)
 
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from amf.inference.sockets import INPUT_SOCKET, OUTPUT_NAME
 
 from .conftest import ROOT, save_tiff, write_job
+from .test_bundle import weights_of
 from .test_job import run_inference
 
 Make = Callable[..., Path]
@@ -233,10 +234,10 @@ def test_sigterm_while_the_bundle_is_loaded_ends_it_at_once(tmp_path: Path, make
 
 def test_a_bundle_that_is_not_usable_ends_the_process_with_3(tmp_path: Path, make_bundle: Make) -> None:
     model = make_bundle()
-    (model / "member0.safetensors").write_bytes(b"nothing")
+    weights_of(model).write_bytes(b"nothing")
     done = run_inference("--serve", "--port", 0, "--model", model, "--device", "cpu")
     assert done.returncode == 3
-    assert "member0.safetensors" in done.stderr
+    assert weights_of(model).name in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 

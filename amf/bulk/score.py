@@ -53,7 +53,7 @@ def score(
     DataError : a column of the items cannot be written; the part file was begun with other items or another
         bundle, is being written by another process, or cannot be written.
     Interrupted : the user ended it from the keyboard.
-    DeviceError : the network gave a logit that is not a number.
+    BundleError : the network cannot score a page, or gave a logit that is not a number.
     """
     truth_types(items)  # rather than when all is scored
     part = part_path(output, rank, world)

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from amf.model import bundle
-from amf.model.bundle import Bundle, MemberSpec
+from amf.model.bundle import Bundle
 from amf.model.classifier import CLASSES, Classifier
+from amf.model.spec import FORMAT_VERSION, MemberSpec
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +25,7 @@ def run(arguments: argparse.Namespace) -> int:
 def describe(folder: Path, loaded: Bundle) -> Iterator[str]:
     """The lines of the description of a bundle that loading has verified."""
     spec = loaded.spec
-    yield f"bundle       {spec.name} ({folder}), format {bundle.FORMAT_VERSION}, hashes and tensors verified"
+    yield f"bundle       {spec.name} ({folder}), format {FORMAT_VERSION}, hashes and tensors verified"
     yield f"classes      {', '.join(CLASSES)}; confidence is P({CLASSES[1]})"
     calibration = f"temperature {spec.temperature:.6g}, bias {spec.bias:.6g}"
     yield f"decision     {calibration}, threshold {spec.threshold:.6g}"

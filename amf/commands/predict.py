@@ -1,7 +1,6 @@
 """`amf predict`: folders, files, globs or tables of patches and stacks in; one table out."""
 
 import argparse
-import hashlib
 import os
 import time
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from amf.bulk.score import score
 from amf.errors import DataError
 from amf.inference.predict import Predictor
 from amf.model import bundle
+from amf.model.digest import FILE_NAME, file_digest
 
 BUILT_IN_MODEL = Path(__file__).resolve().parents[2] / "model"
 """The checkout's; an installed package has none, and then --model must be given."""
@@ -83,7 +83,7 @@ def open_predictor(arguments: argparse.Namespace) -> tuple[Predictor, str]:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     predictor = Predictor(bundle.load(arguments.model), arguments.device)
     # bundle.json holds the weights' hashes, so that its own stands for the whole bundle.
-    return predictor, hashlib.sha256((arguments.model / bundle.FILE_NAME).read_bytes()).hexdigest()
+    return predictor, file_digest(arguments.model / FILE_NAME)
 
 
 def score_and_merge(

@@ -20,7 +20,9 @@ from amf.experiments.plots import draw_reliability, draw_threshold_curve
 from amf.experiments.scores import PAPER_THRESHOLD, markdown, scores
 from amf.experiments.threshold import Threshold, fit_scale_and_bias, fit_threshold
 from amf.files import write_text, written_whole
-from amf.model.bundle import FILE_NAME, BundleSpec, read_spec, write_spec
+from amf.model.bundle import read_spec, write_spec
+from amf.model.digest import FILE_NAME
+from amf.model.spec import BundleSpec
 from amf.training.recipe import parse_recipe
 
 CALIBRATION = "calibration"

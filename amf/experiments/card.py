@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from amf.model.bundle import BundleSpec
+from amf.model.spec import BundleSpec
 
 INTENDED_USE = """## Intended use and limits
 

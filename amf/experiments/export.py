@@ -14,8 +14,9 @@ from amf import __version__
 from amf.errors import DataError
 from amf.experiments.card import model_card
 from amf.files import write_text
-from amf.model.bundle import BundleSpec, MemberSpec, write
+from amf.model.bundle import write
 from amf.model.classifier import Classifier
+from amf.model.spec import BundleSpec, MemberSpec
 from amf.training.loop import BEST
 from amf.training.network import build_classifier, trainable_state
 from amf.training.recipe import Model, Recipe, read_recipe

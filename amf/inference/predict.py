@@ -8,14 +8,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from amf.model.bundle import Bundle, MemberSpec
+from amf.errors import BundleError
+from amf.model.bundle import Bundle
 from amf.model.classifier import CLASSES, Classifier
-from amf.model.device import DTYPES, DeviceError, choose_device, compute_dtype, keep_freed_memory
+from amf.model.device import DTYPES, choose_device, compute_dtype, keep_freed_memory
 from amf.model.preprocess import ImageSpec, to_input
+from amf.model.spec import MemberSpec
 from amf.model.views import views
 
 MAX_BATCH = 64
 """Pages scored at once, at most: four of the platform's largest stacks, so that memory has a bound."""
+
+MAX_PIXELS = 64 * 256 * 256
+"""Pixels of network input scored at once, over pages and views; a single page may have more."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +52,13 @@ class Predictor:
         self._members: list[tuple[MemberSpec, Classifier, torch.dtype]] = []
         for spec, model in zip(bundle.spec.members, bundle.members, strict=True):
             dtype = compute_dtype(DTYPES[spec.dtype], self.device)
-            model.prepare_for_inference()
-            model = model.to(self.device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            try:
+                model.prepare_for_inference()
+                model = model.to(self.device, dtype)
+                model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            except (RuntimeError, MemoryError) as error:
+                fault = f"cannot be put on {self.device}: {str(error) or type(error).__name__}"
+                raise BundleError(f"{spec.weights}: its network {fault}") from error
             self._members.append((spec, model, dtype))
 
     def logits(self, patches: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -64,7 +74,7 @@ class Predictor:
 
         Raises
         ------
-        DeviceError : a logit is NaN or infinite.
+        BundleError : a network cannot score a page, for lack of memory say, or gives NaN or infinity.
         """
         with torch.inference_mode():
             batch = torch.from_numpy(np.ascontiguousarray(patches)).to(self.device)  # (N, 128, 128, 3)
@@ -74,8 +84,9 @@ class Predictor:
         result = (total / len(self._members)).numpy()
         finite = np.isfinite(result)
         if not finite.all():
-            raise DeviceError(
-                f"page {int(np.argmin(finite)) + 1} got the logit {result[~finite][0]}, not a number"
+            raise BundleError(
+                f"bundle {self.spec.name} gave page {int(np.argmin(finite)) + 1} the logit "
+                f"{result[~finite][0]}, expected a finite number"
             )
         return result
 
@@ -91,16 +102,22 @@ class Predictor:
     def _member_logits(
         self, batch: Tensor, spec: MemberSpec, model: Classifier, dtype: torch.dtype
     ) -> Tensor:
-        """All of (N, 128, 128, 3) at once, up to MAX_BATCH; where memory runs out, in halves of halves."""
-        size = min(len(batch), MAX_BATCH)
+        """All of (N, 128, 128, 3) at once, up to a bound; where memory runs out, in halves of halves."""
+        size = min(len(batch), MAX_BATCH, max(1, MAX_PIXELS // (spec.views * spec.image.input_px**2)))
         while True:
             try:
                 parts = [score(model, part, spec.image, spec.views, dtype) for part in batch.split(size)]
                 return torch.cat(parts)  # (N,)
-            except (torch.OutOfMemoryError, MemoryError):
-                if size == 1:
-                    raise
-                size = (size + 1) // 2
+            except Exception as error:
+                # On the CPU short memory is a plain RuntimeError, of one wording for each library that asked.
+                if size > 1 and isinstance(error, RuntimeError | MemoryError):
+                    size = (size + 1) // 2
+                    continue
+                side = spec.image.input_px
+                raise BundleError(
+                    f"{spec.weights}: its network, a backbone {spec.backbone!r}, cannot score an image of "
+                    f"{side} x {side} px: {str(error) or type(error).__name__}"
+                ) from error
 
 
 def score(model: Classifier, batch: Tensor, image: ImageSpec, view_count: int, dtype: torch.dtype) -> Tensor:

@@ -6,11 +6,10 @@ and `bundle.json` carries one over its own content.
 """
 
 import dataclasses
-import hashlib
-import json
-import math
+import re
+import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,76 +20,20 @@ from torch import Tensor
 
 from amf.errors import BundleError
 from amf.files import write_text, written_whole
-from amf.model.classifier import CLASSES, Classifier, HeadSpec
+from amf.model import spec as description
+from amf.model.classifier import Classifier
 from amf.model.device import DTYPES
-from amf.model.digest import file_digest
-from amf.model.preprocess import ImageSpec
+from amf.model.digest import FILE_NAME, file_digest, read_description
+from amf.model.spec import BundleSpec, MemberSpec
 
-FORMAT_VERSION = 1
-FILE_NAME = "bundle.json"
+MAX_HEADER_BYTES = 4 << 20
+"""Of a safetensors file: its own header is a few hundred bytes a tensor."""
 
+MAX_COMPUTED_BYTES = 256 << 20
+"""Of buffers that are computed rather than stored: no file's size bounds them."""
 
-@dataclass(frozen=True)
-class MemberSpec:
-    """One network of the bundle.
-
-    Attributes
-    ----------
-    backbone, arguments, head : what `classifier.Classifier` is built from.
-    image : how a patch becomes its input.
-    views : how many of the 8 symmetries of the square are scored and their logits averaged: 1 or 8.
-    weights : file name inside the bundle; sha256 : of that file; dtype : of the stored tensors.
-    """
-
-    backbone: str
-    arguments: Mapping[str, Any]
-    head: HeadSpec
-    image: ImageSpec
-    views: int
-    weights: str
-    sha256: str
-    dtype: str
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.arguments, Mapping):
-            raise ValueError(f"arguments is {self.arguments!r}, expected an object")
-        if self.views not in (1, 8):
-            raise ValueError(f"views is {self.views}, expected 1 or 8")
-        if self.dtype not in DTYPES:
-            raise ValueError(f"dtype is {self.dtype!r}, expected one of {', '.join(DTYPES)}")
-        if Path(self.weights).name != self.weights or not self.weights.endswith(".safetensors"):
-            raise ValueError(f"weights is {self.weights!r}, expected a plain *.safetensors file name")
-
-
-@dataclass(frozen=True)
-class BundleSpec:
-    """The content of bundle.json.
-
-    Attributes
-    ----------
-    temperature, bias, threshold : confidence = sigmoid(logit / temperature + bias) = P(atypical); a figure
-        is atypical when its confidence is at least the threshold. Bundles without a bias have 0.
-    fitted_on : on what data all three were fitted, in words.
-    provenance : recipe, table hash, revision, versions, metrics: for people, not for the loader.
-    """
-
-    name: str
-    temperature: float
-    threshold: float
-    fitted_on: str
-    members: tuple[MemberSpec, ...]
-    bias: float = 0.0
-    provenance: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if not self.members:
-            raise ValueError("members is empty, expected at least one network")
-        if not (math.isfinite(self.temperature) and self.temperature > 0):
-            raise ValueError(f"temperature is {self.temperature}, expected a finite number above 0")
-        if not math.isfinite(self.bias):
-            raise ValueError(f"bias is {self.bias}, expected a finite number")
-        if not 0 < self.threshold < 1:
-            raise ValueError(f"threshold is {self.threshold}, expected a number between 0 and 1")
+OUR_WEIGHTS = re.compile(r"member\d+(\.new|(-[0-9a-f]{12})?\.safetensors)|\.member\d+\.new\..*\.partial")
+"""Names that `write` gives: today's, those of earlier versions, and what a killed one leaves."""
 
 
 @dataclass(frozen=True)
@@ -110,34 +53,11 @@ def read_spec(folder: Path) -> BundleSpec:
     """
     path = folder / FILE_NAME
     try:
-        content = json.loads(path.read_bytes())
+        return description.parse(read_description(folder))
     except OSError as error:
         raise BundleError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise BundleError(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise BundleError(f"{path} holds a {type(content).__name__}, expected an object")
-    version = content.pop("format_version", None)
-    if version != FORMAT_VERSION:
-        raise BundleError(f"{path} has format version {version!r}, expected {FORMAT_VERSION}")
-    digest = content.pop("sha256", None)
-    if digest != _content_digest(content):
-        raise BundleError(f"{path} was changed after it was written: its content does not match its sha256")
-    classes, positive = content.pop("classes", None), content.pop("positive_class", None)
-    if classes != list(CLASSES) or positive != CLASSES[1]:
-        raise BundleError(
-            f"{path} has classes {classes} with positive {positive!r}, expected {list(CLASSES)}, 'atypical'"
-        )
-    try:
-        members = tuple(
-            _typed(MemberSpec, {**m, "head": _typed(HeadSpec, m["head"]), "image": _image_spec(m["image"])})
-            for m in content.pop("members")
-        )
-        return _typed(BundleSpec, {**content, "members": members})
-    except KeyError as error:
-        raise BundleError(f"{path} lacks {error}") from error
-    except (TypeError, ValueError) as error:
-        raise BundleError(f"{path}: {error}") from error
+    except ValueError as error:
+        raise BundleError(f"{path} {error}") from error
 
 
 def load(folder: Path) -> Bundle:
@@ -158,29 +78,58 @@ def load(folder: Path) -> Bundle:
 def _load_member(folder: Path, spec: MemberSpec) -> Classifier:
     path = folder / spec.weights
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch remarks on odd shapes, and the sentence is to stand alone
             model = Classifier(spec.backbone, spec.arguments, spec.head)
     except ValueError as error:
         raise BundleError(f"{folder / FILE_NAME}: {error}") from error
-    try:
-        tensors = load_file(path)
-        digest = file_digest(path)
-    except OSError as error:
-        raise BundleError(f"{path} cannot be read: {error.strerror or error}") from error
-    except SafetensorError as error:
-        raise BundleError(f"{path} is not a safetensors file: {error}") from error
-    if digest != spec.sha256:
-        raise BundleError(
-            f"{path} has SHA-256 {digest[:12]}…, expected {spec.sha256[:12]}…: damaged or replaced"
-        )
+    tensors = _read_weights(path, spec, model)
     _check_tensors(path, tensors, model, DTYPES[spec.dtype])
     model.load_state_dict(tensors, assign=True)
-    fill_computed_buffers(model)
+    try:
+        fill_computed_buffers(model)
+    except Exception as error:  # not every network of timm says how its buffers are computed
+        raise BundleError(
+            f"{folder / FILE_NAME}: backbone {spec.backbone!r} with arguments {dict(spec.arguments)} holds "
+            f"buffers that cannot be computed: {error}"
+        ) from error
     return model.eval().requires_grad_(False)
+
+
+def _read_weights(path: Path, spec: MemberSpec, model: Classifier) -> dict[str, Tensor]:
+    """Map the tensors of a weights file, once its size is that of the network and its hash is right."""
+    expected = MAX_HEADER_BYTES + sum(
+        tensor.numel() * (DTYPES[spec.dtype].itemsize if tensor.is_floating_point() else tensor.itemsize)
+        for tensor in model.state_dict().values()
+    )
+    try:
+        if path.exists() and not path.is_file():  # opening a pipe would wait for its writer
+            raise BundleError(f"{path} is not a regular file, expected safetensors")
+        if (size := path.stat().st_size) > expected:
+            raise BundleError(
+                f"{path} holds {size} bytes, expected at most {expected}: more than its network has"
+            )
+        if (digest := file_digest(path)) != spec.sha256:
+            raise BundleError(
+                f"{path} has SHA-256 {digest[:12]}…, expected {spec.sha256[:12]}…: damaged or replaced"
+            )
+        return load_file(path)
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (
+        SafetensorError,
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+    ) as error:
+        raise BundleError(f"{path} is not a safetensors file: {error}") from error
 
 
 def fill_computed_buffers(model: Classifier) -> None:
     """Compute the buffers that no file holds, such as rotary frequencies, absent from the meta device."""
+    if sum(buffer.nbytes for buffer in model.buffers() if buffer.is_meta) > MAX_COMPUTED_BYTES:
+        raise ValueError(f"more than {MAX_COMPUTED_BYTES} bytes")
     for module in model.modules():
         if any(buffer.is_meta for buffer in module.buffers(recurse=False)):
             module.to_empty(device="cpu", recurse=False)
@@ -198,11 +147,11 @@ def _check_tensors(path: Path, tensors: Mapping[str, Tensor], model: Classifier,
             raise BundleError(
                 f"{path}: {name} has shape {tuple(tensor.shape)}, expected {tuple(expected[name].shape)}"
             )
-        if expected[name].is_floating_point():
-            if tensor.dtype != dtype:
-                raise BundleError(f"{path}: {name} is {tensor.dtype}, expected {dtype}")
-            if not torch.isfinite(tensor.sum(dtype=torch.float32)):
-                raise BundleError(f"{path}: {name} holds values that are not finite")
+        wanted = dtype if expected[name].is_floating_point() else expected[name].dtype
+        if tensor.dtype != wanted:
+            raise BundleError(f"{path}: {name} is {tensor.dtype}, expected {wanted}")
+        if tensor.is_floating_point() and not torch.isfinite(tensor.sum(dtype=torch.float32)):
+            raise BundleError(f"{path}: {name} holds values that are not finite")
 
 
 def write(
@@ -218,54 +167,38 @@ def write(
 ) -> BundleSpec:
     """Write a bundle; each member's `weights`, `sha256` are filled in here, its tensors cast to its `dtype`.
 
-    Weights are written first and bundle.json last, each to a temporary file that is renamed, so
-    that a broken run never leaves a folder that looks like a bundle but is none.
+    Weights are named by their content and written beside those of an earlier bundle, which go when
+    bundle.json has been renamed: killed at any moment, this leaves the earlier bundle or the new one.
+
+    Raises
+    ------
+    BundleError : the folder cannot be written to; an earlier bundle in it is as it was.
     """
     written = []
-    for index, (member, tensors) in enumerate(members):
-        path = folder / f"member{index}.safetensors"
-        stored = {key: _as_stored(tensor, DTYPES[member.dtype]) for key, tensor in tensors.items()}
-        with written_whole(path) as partial:
-            save_file(stored, partial)
-            written.append(dataclasses.replace(member, weights=path.name, sha256=file_digest(partial)))
-    spec = BundleSpec(name, temperature, threshold, fitted_on, tuple(written), bias, provenance)
-    write_spec(folder, spec)
+    try:
+        for index, (member, tensors) in enumerate(members):
+            stored = {key: _as_stored(tensor, DTYPES[member.dtype]) for key, tensor in tensors.items()}
+            unnamed = folder / f"member{index}.new"
+            with written_whole(unnamed, BundleError) as partial:
+                save_file(stored, partial)
+                digest = file_digest(partial)
+            path = unnamed.rename(folder / f"member{index}-{digest[:12]}.safetensors")
+            written.append(dataclasses.replace(member, weights=path.name, sha256=digest))
+        spec = BundleSpec(name, temperature, threshold, fitted_on, tuple(written), bias, provenance)
+        write_spec(folder, spec)
+        for path in folder.iterdir():
+            if OUR_WEIGHTS.fullmatch(path.name) and path.name not in {member.weights for member in written}:
+                path.unlink()
+    except (OSError, SafetensorError) as error:
+        raise BundleError(f"{folder} cannot be written: {error}") from error
     return spec
 
 
 def write_spec(folder: Path, spec: BundleSpec) -> None:
     """Write bundle.json alone, as calibration does, with its digest; atomic."""
-    content = {**dataclasses.asdict(spec), "classes": list(CLASSES), "positive_class": CLASSES[1]}
-    content = json.loads(json.dumps(content))
-    content = {"format_version": FORMAT_VERSION, "sha256": _content_digest(content), **content}
-    write_text(folder / FILE_NAME, json.dumps(content, indent=2, allow_nan=False) + "\n")
+    write_text(folder / FILE_NAME, description.serialise(spec), BundleError)
 
 
 def _as_stored(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     tensor = tensor.detach().cpu()
     return (tensor.to(dtype) if tensor.is_floating_point() else tensor).contiguous()
-
-
-def _content_digest(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _image_spec(mapping: Mapping[str, Any]) -> ImageSpec:
-    triples = {key: tuple(mapping[key]) for key in ("mean", "std")}
-    return _typed(ImageSpec, {**mapping, **triples})
-
-
-def _typed(cls: Any, mapping: Mapping[str, Any]) -> Any:
-    """Build a dataclass from a mapping, refusing unknown keys and values of another type by name."""
-    if not isinstance(mapping, Mapping):
-        raise ValueError(f"{cls.__name__} is {mapping!r}, expected an object")
-    known = {f.name: f for f in dataclasses.fields(cls)}
-    if unknown := sorted(mapping.keys() - known.keys()):
-        raise ValueError(f"unknown key {unknown[0]!r}, expected only {', '.join(known)}")
-    for key, value in mapping.items():
-        wanted = known[key].type
-        numeric = wanted is float and isinstance(value, int | float) and not isinstance(value, bool)
-        plain = wanted in (int, str) and type(value) is wanted
-        if wanted in (int, float, str) and not (numeric or plain):
-            raise ValueError(f"{key} is {value!r}, expected {wanted.__name__}")
-    return cls(**mapping)

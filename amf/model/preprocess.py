@@ -13,6 +13,9 @@ from torch.nn import functional
 PATCH_PX = 128
 """Side of a published patch, px, at about 0.25 µm/px."""
 
+MIN_STD = 0.001
+"""A quarter of one grey level in 256: whoever divides by less has mistaken the unit."""
+
 
 @dataclass(frozen=True)
 class ImageSpec:
@@ -23,7 +26,7 @@ class ImageSpec:
     field_of_view_px : side of the centre crop, px of the patch.
     input_px : side of the network's input, px; the crop is resized to it.
     interpolation : "bilinear" or "bicubic", antialiased when it shrinks.
-    mean, std : per channel (R, G, B), of intensities in [0, 1].
+    mean, std : per channel (R, G, B), of intensities in [0, 1]; a std is MIN_STD to 1 / MIN_STD.
     """
 
     field_of_view_px: int
@@ -39,8 +42,10 @@ class ImageSpec:
             raise ValueError(f"input_px is {self.input_px}, expected 1 to 1024")
         if self.interpolation not in ("bilinear", "bicubic"):
             raise ValueError(f"interpolation is {self.interpolation!r}, expected 'bilinear' or 'bicubic'")
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
-            raise ValueError(f"mean {self.mean} and std {self.std}: expected three values each, std above 0")
+        if len(self.mean) != 3 or not all(0 <= value <= 1 for value in self.mean):
+            raise ValueError(f"mean is {self.mean}, expected three numbers from 0 to 1")
+        if len(self.std) != 3 or not all(MIN_STD <= value <= 1 / MIN_STD for value in self.std):
+            raise ValueError(f"std is {self.std}, expected three numbers from {MIN_STD} to {1 / MIN_STD:g}")
 
 
 def to_input(patches: Tensor, spec: ImageSpec) -> Tensor:

@@ -1,0 +1,180 @@
+"""What bundle.json says: the members, how their logit becomes an answer, and where all of it came from.
+
+Every value is checked here: that a file is signed does not mean that it makes sense.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from amf.model.classifier import CLASSES, HeadSpec
+from amf.model.device import DTYPES
+from amf.model.preprocess import ImageSpec
+
+FORMAT_VERSION = 1
+MAX_MEMBERS = 64
+WEIGHTS_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.safetensors")
+
+
+@dataclass(frozen=True)
+class MemberSpec:
+    """One network of the bundle.
+
+    Attributes
+    ----------
+    backbone, arguments, head : what `classifier.Classifier` is built from.
+    image : how a patch becomes its input.
+    views : how many of the 8 symmetries of the square are scored and their logits averaged: 1 or 8.
+    weights : file name inside the bundle; sha256 : of that file; dtype : of the stored tensors.
+    """
+
+    backbone: str
+    arguments: Mapping[str, Any]
+    head: HeadSpec
+    image: ImageSpec
+    views: int
+    weights: str
+    sha256: str
+    dtype: str
+
+    def __post_init__(self) -> None:
+        if self.views not in (1, 8):
+            raise ValueError(f"views is {self.views}, expected 1 or 8")
+        if self.dtype not in DTYPES:
+            raise ValueError(f"dtype is {self.dtype!r}, expected one of {', '.join(DTYPES)}")
+        if not WEIGHTS_NAME.fullmatch(self.weights):
+            raise ValueError(f"weights is {self.weights!r}, expected a plain *.safetensors file name")
+
+
+@dataclass(frozen=True)
+class BundleSpec:
+    """The content of bundle.json.
+
+    Attributes
+    ----------
+    temperature, bias, threshold : confidence = sigmoid(logit / temperature + bias) = P(atypical); a figure
+        is atypical when its confidence is at least the threshold. Bundles without a bias have 0.
+    fitted_on : on what data all three were fitted, in words.
+    provenance : recipe, table hash, revision, versions, metrics: for people, not for the loader.
+    """
+
+    name: str
+    temperature: float
+    threshold: float
+    fitted_on: str
+    members: tuple[MemberSpec, ...]
+    bias: float = 0.0
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.members) <= MAX_MEMBERS:
+            found = "is empty" if not self.members else f"holds {len(self.members)}"
+            raise ValueError(f"members {found}, expected at least one network and at most {MAX_MEMBERS}")
+        if not (math.isfinite(self.temperature) and self.temperature > 0):
+            raise ValueError(f"temperature is {self.temperature}, expected a finite number above 0")
+        if not math.isfinite(self.bias):
+            raise ValueError(f"bias is {self.bias}, expected a finite number")
+        if not 0 < self.threshold < 1:
+            raise ValueError(f"threshold is {self.threshold}, expected a number between 0 and 1")
+
+
+def parse(text: bytes) -> BundleSpec:
+    """Check the content of bundle.json.
+
+    Raises
+    ------
+    ValueError : it is not JSON, was changed after it was written, is of another format, or says something
+        that is impossible; in words that follow the file's name.
+    """
+    try:
+        content = json.loads(text, parse_constant=_no_number, parse_float=_finite)
+        json.dumps(content, ensure_ascii=False).encode()  # half a surrogate pair could never be printed
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"is not valid JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"holds a {type(content).__name__}, expected an object")
+    version = content.pop("format_version", None)
+    if type(version) is not int or version != FORMAT_VERSION:
+        raise ValueError(f"has format version {version!r}, expected {FORMAT_VERSION}")
+    digest = content.pop("sha256", None)
+    if digest != content_digest(content):
+        raise ValueError("was changed after it was written: its content does not match its sha256")
+    classes, positive = content.pop("classes", None), content.pop("positive_class", None)
+    if classes != list(CLASSES) or positive != CLASSES[1]:
+        raise ValueError(
+            f"has classes {classes!r} with positive {positive!r}, expected {list(CLASSES)}, '{CLASSES[1]}'"
+        )
+    try:
+        return _built(BundleSpec, content)
+    except KeyError as error:
+        raise ValueError(f"lacks {error}") from error
+    except ValueError as error:
+        raise ValueError(f"is not a bundle's description: {error}") from error
+
+
+def serialise(spec: BundleSpec) -> str:
+    """The text of bundle.json, with the digest of its own content; a metric that is not a number is null."""
+    content = {**dataclasses.asdict(spec), "classes": list(CLASSES), "positive_class": CLASSES[1]}
+    content = json.loads(json.dumps(content), parse_constant=lambda name: None)
+    signed = {"format_version": FORMAT_VERSION, "sha256": content_digest(content), **content}
+    return json.dumps(signed, indent=2) + "\n"
+
+
+def content_digest(content: Mapping[str, Any]) -> str:
+    """SHA-256 of a bundle's description, without version and digest, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"{text} is too large a number")
+    return number
+
+
+def _built(cls: Any, mapping: Any, name: str = "") -> Any:
+    """Build a dataclass from a JSON object, refusing keys and values of another type by name."""
+    if not isinstance(mapping, Mapping):
+        raise ValueError(f"{name} is {mapping!r}, expected an object")
+    known = {f.name: f for f in dataclasses.fields(cls)}
+    if unknown := sorted(mapping.keys() - known.keys()):
+        raise ValueError(f"unknown key {unknown[0]!r}, expected only {', '.join(known)}")
+    for key, described in known.items():
+        if described.default is dataclasses.MISSING and described.default_factory is dataclasses.MISSING:
+            mapping[key]  # a KeyError names what is absent
+    return cls(**{key: _value(key, value, known[key].type) for key, value in mapping.items()})
+
+
+def _value(name: str, value: Any, wanted: Any) -> Any:
+    """One value as the type that its field has."""
+    if dataclasses.is_dataclass(wanted):
+        return _built(wanted, value, name)
+    if wanted == tuple[MemberSpec, ...] and isinstance(value, list):
+        return tuple(_built(MemberSpec, member, "a member") for member in value)
+    if wanted == tuple[float, float, float] and isinstance(value, list) and len(value) == 3:
+        return tuple(_value(name, number, float) for number in value)
+    if wanted == Mapping[str, Any] and isinstance(value, dict):
+        return value
+    if wanted is float and type(value) in (int, float) and abs(value) <= 1e300:
+        return float(value)
+    if wanted in (int, str) and type(value) is wanted:
+        return value
+    raise ValueError(f"{name} is {value!r}, expected {_WORDS.get(wanted, wanted)}")
+
+
+_WORDS = {
+    int: "an integer",
+    float: "a number",
+    str: "text",
+    Mapping[str, Any]: "an object",
+    tuple[float, float, float]: "a list of three numbers",
+    tuple[MemberSpec, ...]: "a list of objects",
+}
