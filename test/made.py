@@ -113,7 +113,10 @@ def tiff(pages: Sequence[Page], order: str = "<", big: bool = False, after_last:
 
 
 def mha(pixels: bytes, count: int = 1, **fields: object) -> bytes:
-    """A MetaImage of `count` pages; a field given as None is left out, one given as text is written so."""
+    """A MetaImage of `count` pages; a field given as None is left out, one given as text is written so.
+
+    As ITK does, compressed pixels are given with their size.
+    """
     header = {
         "ObjectType": "Image",
         "NDims": 3,
@@ -123,6 +126,7 @@ def mha(pixels: bytes, count: int = 1, **fields: object) -> bytes:
         "DimSize": f"128 128 {count}",
         "ElementNumberOfChannels": 3,
         "ElementType": "MET_UCHAR",
+        **({"CompressedDataSize": len(pixels)} if fields.get("CompressedData") else {}),
         **fields,
     }
     data_file = header.pop("ElementDataFile", "LOCAL")

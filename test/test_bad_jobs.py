@@ -338,7 +338,7 @@ BAD_STACKS: dict[str, tuple[str, bytes, str]] = {
     "MHA: another file behind a colon": (
         "a.mha",
         mha(RAW, 3).replace(b"ElementDataFile", b"ElementDataFile : /etc/passwd\nElementDataFile"),
-        "is not an MHA stack: its header holds 'ElementDataFile : /etc/passwd",
+        "in another file",
     ),
     "MHA: a field given twice": ("a.mha", b"NDims = 3\n" + mha(RAW, 3), "holds 'NDims = 3"),
     "MHA: 2 billion pages": ("a.mha", mha(RAW, 2**31 - 1), "holds 2147483647 pages, expected 1 to 1024"),
@@ -348,8 +348,65 @@ BAD_STACKS: dict[str, tuple[str, bytes, str]] = {
     "MHA: another size": ("a.mha", mha(RAW, DimSize="128 64 6"), "has pages of 128 x 64 px"),
     "MHA: four dimensions": ("a.mha", mha(RAW, DimSize="128 128 3 1", NDims=4), "128 x 128 x 3 x 1"),
     "MHA: minus one dimension": ("a.mha", mha(RAW, 3, NDims=-1), "a.mha has size"),
+    "MHA: minus one dimension behind a carriage return": (
+        "a.mha",
+        mha(RAW, 3, Comment="a\rNDims = -1"),
+        "holds NDims twice",
+    ),
+    "MHA: minus one dimension in a long field": (
+        "a.mha",
+        mha(RAW, 3, Comment="x" * 5000 + " NDims = -1"),
+        "holds NDims twice",
+    ),
+    "MHA: another file behind a field that ITK cuts": (
+        "a.mha",
+        mha(b"\nElementDataFile = /etc/passwd\n" + RAW[31:], 3, ElementType="MET_UCHAR", Comment="x" * 5000),
+        "holds ElementDataFile twice",
+    ),
+    "MHA: a size that is given as DimSize and in DimSizes": (
+        "a.mha",
+        mha(RAW, 3, DimSizes="1 1 1"),
+        "holds DimSize twice",
+    ),
+    "MHA: a field that ITK cuts": ("a.mha", mha(RAW, 3, Comment="x" * 5000), "cannot be read by SimpleITK"),
+    "MHA: a line without a separator": (
+        "a.mha",
+        mha(RAW, 3).replace(b"NDims", b"no field\nNDims"),
+        "its header holds 'no field'",
+    ),
+    "MHA: a spacing of NaN": ("a.mha", mha(RAW, 3, ElementSpacing="nan 0 -1"), "read by SimpleITK"),
+    "MHA: no compressed size": (
+        "a.mha",
+        mha(zlib.compress(RAW), 3, CompressedData=True, CompressedDataSize=None),
+        "has CompressedDataSize missing, expected the 147507 bytes that follow",
+    ),
+    "MHA: a compressed size without end": (
+        "a.mha",
+        mha(zlib.compress(RAW), 3, CompressedData=True, CompressedDataSize=10**18),
+        "has CompressedDataSize 1000000000000000000",
+    ),
+    "MHA: a compressed size of half": (
+        "a.mha",
+        mha(zlib.compress(RAW), 3, CompressedData=True, CompressedDataSize=73_000),
+        "has CompressedDataSize 73000",
+    ),
+    "MHA: a compressed damage": (
+        "a.mha",
+        mha(zlib.compress(RAW)[:70_000] + b"damage" + zlib.compress(RAW)[70_006:], 3, CompressedData=True),
+        "a.mha",
+    ),
+    "MHA: compressed pixels, counted from the end": (
+        "a.mha",
+        mha(zlib.compress(RAW), 3, CompressedData=True, HeaderSize=-1),
+        "or elsewhere",
+    ),
     "MHA: grey": ("a.mha", mha(RAW, 9, ElementNumberOfChannels=None), "holds 1 x 'MET_UCHAR'"),
-    "MHA: four channels": ("a.mha", mha(RAW, 3, ElementNumberOfChannels=4), "holds 4 x 'MET_UCHAR'"),
+    "MHA: four channels declared, three there": (
+        "a.mha",
+        mha(RAW, 3, ElementNumberOfChannels=4),
+        "holds 147456 bytes of pixels, expected 196608",
+    ),
+    "MHA: five channels": ("a.mha", mha(RAW, 3, ElementNumberOfChannels=5), "holds 5 x 'MET_UCHAR'"),
     "MHA: 16-bit": ("a.mha", mha(RAW * 2, 3, ElementType="MET_USHORT"), "holds 3 x 'MET_USHORT'"),
     "MHA: floats": ("a.mha", mha(RAW * 4, 3, ElementType="MET_FLOAT"), "holds 3 x 'MET_FLOAT'"),
     "MHA: pixels as text": ("a.mha", mha(b"7 " * len(RAW), 3, BinaryData=False), "pixels as text"),
@@ -365,6 +422,16 @@ BAD_STACKS: dict[str, tuple[str, bytes, str]] = {
     "MHA: a bomb of 100 MB": (
         "a.mha",
         mha(zlib.compress(bytes(10**8)), 3, CompressedData=True),
+        "does not decompress to 147456 bytes",
+    ),
+    "MHA: too many pixels, compressed": (
+        "a.mha",
+        mha(zlib.compress(RAW), 2, CompressedData=True),
+        "does not decompress to 98304 bytes",
+    ),
+    "MHA: too few pixels, compressed": (
+        "a.mha",
+        mha(zlib.compress(RAW[:-1]), 3, CompressedData=True),
         "does not decompress to 147456 bytes",
     ),
 }
@@ -488,6 +555,7 @@ def with_tags(**tags: Any) -> bytes:
     return page(FIRST.tobytes(), **tags)
 
 
+RGBA = np.concatenate([PAGES, PAGES[..., :1]], axis=-1).tobytes()
 UNUSUAL_STACKS: dict[str, tuple[str, bytes, NDArray[np.uint8]]] = {
     "uncompressed": ("a.tif", PLAIN, PAGES),
     "PackBits": ("a.tif", encoded("TIFF", compression="packbits"), FIRST),
@@ -562,13 +630,26 @@ UNUSUAL_STACKS: dict[str, tuple[str, bytes, NDArray[np.uint8]]] = {
         PAGES[:1],
     ),
     "MHA: compressed": ("a.mha", mha(zlib.compress(RAW), 3, CompressedData=True), PAGES),
-    "MHA: a compressed size that is wrong": (
+    "MHA: fields of its own": ("a.mha", mha(RAW, 3, Comment="a = b", Patient="x"), PAGES),
+    "MHA: 3,000 fields": ("a.mha", mha(RAW, 3, **{f"Field {n}": "x" for n in range(3000)}), PAGES),
+    "MHA: a field of 20,000 bytes": ("a.mha", mha(RAW, 3, Patient="x" * 20_000), PAGES),
+    "MHA: blank lines": ("a.mha", b"\n \n" + mha(RAW, 3).replace(b"NDims", b"\n\nNDims"), PAGES),
+    "MHA: colons": ("a.mha", mha(b"", 3).replace(b" =", b":") + RAW, PAGES),
+    "MHA: BinaryData = true": ("a.mha", mha(RAW, 3, BinaryData="true"), PAGES),
+    "MHA: BinaryData = 1": ("a.mha", mha(RAW, 3, BinaryData="1"), PAGES),
+    "MHA: no BinaryData": ("a.mha", mha(RAW, 3, BinaryData=None), PAGES),
+    "MHA: CompressedData = true": ("a.mha", mha(zlib.compress(RAW), 3, CompressedData="true"), PAGES),
+    "MHA: HeaderSize = -1": ("a.mha", mha(RAW, 3, HeaderSize=-1), PAGES),
+    "MHA: HeaderSize = -1 and a gap": ("a.mha", mha(b"a gap\n" + RAW, 3, HeaderSize=-1), PAGES),
+    "MHA: local": ("a.mha", mha(RAW, 3, ElementDataFile="local"), PAGES),
+    "MHA: a spacing of less than nothing": ("a.mha", mha(RAW, 3, ElementSpacing="1 1 -1"), PAGES),
+    "MHA: alpha": ("a.mha", mha(RGBA, 3, ElementNumberOfChannels=4), PAGES),
+    "MHA: alpha, compressed": (
         "a.mha",
-        mha(zlib.compress(RAW), 3, CompressedData=True, CompressedDataSize=10**18),
+        mha(zlib.compress(RGBA), 3, CompressedData=True, ElementNumberOfChannels=4),
         PAGES,
     ),
-    "MHA: a spacing of NaN": ("a.mha", mha(RAW, 3, ElementSpacing="nan 0 -1"), PAGES),
-    "MHA: fields of its own": ("a.mha", mha(RAW, 3, Comment="a = b", Patient="x"), PAGES),
+    "MHA: a name that is no UTF-8": (os.fsdecode(b"\xff\n.mha"), mha(RAW, 3), PAGES),
     "MHA: Windows line ends": ("a.MHA", mha(b"", 3).replace(b"\n", b"\r\n") + RAW, PAGES),
 }
 

@@ -1,5 +1,7 @@
 """Stacks of every kind that is scored, and of every kind that is refused."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ from PIL import Image
 from amf.errors import JobError
 from amf.inference.stack import read_stack
 
-from .conftest import save_tiff
+from .conftest import ROOT, save_tiff
 
 Pages = NDArray[np.uint8]
 
@@ -34,6 +36,39 @@ def test_mha_comes_back_pixel_for_pixel(tmp_path: Path, pages: Pages, count: int
     path = tmp_path / "stack.mha"
     save_mha(path, pages[:count], compress=compress)
     np.testing.assert_array_equal(read_stack(path), pages[:count])
+
+
+@pytest.mark.parametrize("compress", [False, True])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_mha_is_read_with_whatever_metadata_itk_writes(
+    tmp_path: Path, pages: Pages, channels: int, compress: bool
+) -> None:
+    image = sitk.GetImageFromArray(np.concatenate([pages, pages[..., :1]], -1)[..., :channels], isVector=True)
+    for number in range(300):
+        image.SetMetaData(f"0008|{number:04}", f"value: {number} = {number}")
+    image.SetMetaData("Report", "a long word " * 1000)
+    image.SetMetaData("Nothing", "")
+    sitk.WriteImage(image, str(tmp_path / "stack.mha"), useCompression=compress)
+    header = (tmp_path / "stack.mha").read_bytes().partition(b"ElementDataFile")[0]
+    assert header.count(b"\n0008|") == 300
+    assert max(map(len, header.splitlines())) > 4096
+    np.testing.assert_array_equal(read_stack(tmp_path / "stack.mha"), pages)
+
+
+def test_simpleitk_is_imported_for_an_mha_alone(tmp_path: Path, pages: Pages) -> None:
+    save_tiff(tmp_path / "stack.tif", pages)
+    save_mha(tmp_path / "stack.mha", pages)
+    script = f"""
+import sys
+from pathlib import Path
+from amf.inference.stack import read_stack
+read_stack(Path({str(tmp_path)!r}, "stack.tif"))
+assert "SimpleITK" not in sys.modules
+read_stack(Path({str(tmp_path)!r}, "stack.mha"))
+assert "SimpleITK" in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_mha_of_a_single_page_without_depth_is_a_stack_of_one(tmp_path: Path, pages: Pages) -> None:

@@ -2,7 +2,6 @@
 
 import math
 import os
-import zlib
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -15,6 +14,7 @@ from PIL import (
 )
 
 from amf.errors import JobError
+from amf.inference.mha import read_mha
 from amf.model.preprocess import PATCH_PX
 
 SUFFIXES = (".tif", ".tiff", ".mha")
@@ -36,8 +36,6 @@ PLANAR_CONFIGURATION, SEPARATE_PLANES = 284, 2
 STRIP_OFFSETS, ROWS_PER_STRIP, TILE_WIDTH, TILE_LENGTH, TILE_OFFSETS = 273, 278, 322, 323, 324
 """TIFF tags, and the values of them that are meant."""
 
-MAX_MHA_FIELDS, MAX_MHA_LINE_BYTES = 200, 4096
-
 
 def read_stack(path: Path) -> NDArray[np.uint8]:
     """Read every page of a stack, in page order.
@@ -50,7 +48,6 @@ def read_stack(path: Path) -> NDArray[np.uint8]:
     ------
     JobError : the file is not a TIFF or MHA stack of 8-bit colour pages of 128 x 128 px.
     """
-    reader = _read_mha if path.suffix.lower() == ".mha" else _read_tiff
     try:
         if not path.is_file():  # opening a pipe would wait for its writer
             raise JobError(f"{path} is not a regular file, expected a TIFF or MHA stack")
@@ -58,7 +55,7 @@ def read_stack(path: Path) -> NDArray[np.uint8]:
         if not 0 < size <= MAX_FILE_BYTES:
             found = f"holds {size} bytes" if size else "is empty"
             raise JobError(f"{path} {found}, expected a TIFF or MHA stack of at most {MAX_FILE_BYTES} bytes")
-        return reader(path)
+        return read_mha(path, MAX_PAGES) if path.suffix.lower() == ".mha" else _read_tiff(path)
     except OSError as error:
         raise JobError(f"{path} cannot be read: {error.strerror or error}") from error
 
@@ -140,60 +137,3 @@ def _check_page_is_whole(tags: Any, part: tuple[int, int], where: str) -> None:
     found = len(tags.get(TILE_OFFSETS) or tags.get(STRIP_OFFSETS, ()))
     if found < expected:
         raise JobError(f"{where} holds {found} strips or tiles, expected {expected}")
-
-
-def _read_mha(path: Path) -> NDArray[np.uint8]:
-    """Read a MetaImage whose header says: uint8, 3 channels, (128, 128, N) or (128, 128), in this file."""
-    with path.open("rb") as file:
-        fields = _read_mha_header(file, path)
-        pixels = file.read()
-
-    if fields["ElementDataFile"] != "LOCAL":  # it could name any file of the machine
-        raise JobError(f"{path} keeps its pixels in another file, expected ElementDataFile = LOCAL")
-    channels, kind = fields.get("ElementNumberOfChannels", "1"), fields.get("ElementType", "")
-    if (channels, kind) != ("3", "MET_UCHAR"):
-        raise JobError(f"{path} holds {channels} x {kind!r} a pixel, expected 3 x 'MET_UCHAR' (8-bit RGB)")
-    if fields.get("BinaryData", "True") != "True" or fields.get("HeaderSize", "0") != "0":
-        raise JobError(f"{path} holds its pixels as text or elsewhere, expected them right after the header")
-    size = fields.get("DimSize", "").split()
-    if size[:2] != [str(PATCH_PX), str(PATCH_PX)]:
-        raise JobError(f"{path} has pages of {' x '.join(size[:2])} px, expected {PATCH_PX} x {PATCH_PX}")
-    if len(size) > 3 or fields.get("NDims") != str(len(size)) or not size[-1].isdecimal():
-        raise JobError(f"{path} has size {' x '.join(size)}, expected {PATCH_PX} x {PATCH_PX} x N")
-    count = int(size[2]) if len(size) == 3 else 1
-    if not 1 <= count <= MAX_PAGES:
-        raise JobError(f"{path} holds {count} pages, expected 1 to {MAX_PAGES}")
-
-    expected = count * PATCH_PX * PATCH_PX * 3
-    if fields.get("CompressedData", "False") == "True":
-        pixels = _inflate(pixels, expected, path)
-    if len(pixels) != expected:
-        raise JobError(f"{path} holds {len(pixels)} bytes of pixels, expected {expected}")
-    pages = np.frombuffer(pixels, np.uint8).reshape(count, PATCH_PX, PATCH_PX, 3)
-    return pages.copy()  # torch warns of memory that cannot be written to
-
-
-def _read_mha_header(file: BinaryIO, path: Path) -> dict[str, str]:
-    """Read "key = value" lines up to the one of ElementDataFile, after which the pixels begin."""
-    fields: dict[str, str] = {}
-    for _ in range(MAX_MHA_FIELDS):
-        line = file.readline(MAX_MHA_LINE_BYTES).decode("latin-1")
-        key, equals, value = (part.strip() for part in line.partition("="))
-        if not line.endswith("\n") or not equals or key in fields:
-            raise JobError(f"{path} is not an MHA stack: its header holds {line[:40]!r}")
-        fields[key] = value
-        if key == "ElementDataFile":
-            return fields
-    raise JobError(f"{path} is not an MHA stack: its header has no ElementDataFile")
-
-
-def _inflate(data: bytes, expected: int, path: Path) -> bytes:
-    """Decompress to `expected` bytes and at most one more, whatever the data would grow to."""
-    stream = zlib.decompressobj()
-    try:
-        pixels = stream.decompress(data, expected + 1)
-    except zlib.error as error:
-        raise JobError(f"{path} holds pixels that cannot be decompressed: {error}") from error
-    if not stream.eof:
-        raise JobError(f"{path} does not decompress to {expected} bytes of pixels: truncated or damaged")
-    return pixels
