@@ -19,10 +19,10 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from amf.cli import main as amf
 from amf.evaluation import predictions
+from amf.model.preprocess import PATCH_PX
 
 DOCS = Path(__file__).resolve().parent
 DOMAINS = ["breast", "lung", "lymphoma", "mast cell", "melanoma", "neuroendocrine", "sarcoma"]
-PATCH_PX = 128
 THRESHOLD = 0.45
 
 

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from amf import cli
-from amf.augmentation.contact_sheet import CAPTION_PX, GAP_PX, draw_contact_sheet, read_patches
+from amf.augmentation.contact_sheet import CAPTION_PX, GAP_PX, draw_augmentations, read_examples
 from amf.augmentation.mixup import MIXUPS
 from amf.augmentation.sets import AUGMENTATIONS
 from amf.errors import DataError
@@ -26,17 +26,17 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_patches_are_spread_over_the_folders(folder):
-    patches = read_patches(folder, 3)
+    patches = read_examples(folder, 3)
     assert patches.shape == (3, 3, 32, 32)
     assert patches.dtype == torch.uint8
     for patch, name in zip(patches, ["Atypical/0.png", "Atypical/2.png", "Normal/4.png"], strict=True):
         assert np.array_equal(patch.permute(1, 2, 0).numpy(), np.asarray(Image.open(folder / name)))
-    assert len(read_patches(folder, 100)) == 7
+    assert len(read_examples(folder, 100)) == 7
 
 
 def test_a_sheet_has_a_row_for_each_set_and_shows_the_patches_themselves_first(folder):
-    patches = read_patches(folder, 4)
-    sheet = draw_contact_sheet(patches, 32)
+    patches = read_examples(folder, 4)
+    sheet = draw_augmentations(patches, 32)
     rows = len(AUGMENTATIONS) + len(MIXUPS)
     assert sheet.size == (4 * (32 + GAP_PX) + GAP_PX, rows * (32 + GAP_PX + CAPTION_PX) + GAP_PX)
     pixels = np.asarray(sheet)
@@ -51,8 +51,8 @@ def test_a_sheet_has_a_row_for_each_set_and_shows_the_patches_themselves_first(f
 
 
 def test_a_sheet_is_reproducible(folder):
-    patches = read_patches(folder, 4)
-    first, second, other = (draw_contact_sheet(patches, 24, seed) for seed in (1, 1, 2))
+    patches = read_examples(folder, 4)
+    first, second, other = (draw_augmentations(patches, 24, seed) for seed in (1, 1, 2))
     assert first.tobytes() == second.tobytes()
     assert first.tobytes() != other.tobytes()
 
@@ -87,13 +87,13 @@ def test_the_command_names_what_is_wrong(folder, tmp_path, monkeypatch, capsys, 
 def test_unequal_and_unreadable_patches_are_named(folder):
     Image.new("RGB", (32, 40)).save(folder / "Normal" / "9.png")
     with pytest.raises(DataError, match=r"9\.png is 32 x 40 px, expected 32 x 32"):
-        read_patches(folder, 8)
+        read_examples(folder, 8)
     (folder / "Normal" / "9.png").write_bytes(b"not a picture")
     with pytest.raises(DataError, match=r"9\.png cannot be read"):
-        read_patches(folder, 8)
+        read_examples(folder, 8)
 
 
 def test_real_patches_fit_on_a_sheet(patches):
-    drawn = read_patches(patches, 4)
+    drawn = read_examples(patches, 4)
     assert drawn.shape == (4, 3, 128, 128)
-    assert draw_contact_sheet(drawn, 80).size[0] == 4 * 84 + GAP_PX
+    assert draw_augmentations(drawn, 80).size[0] == 4 * 84 + GAP_PX

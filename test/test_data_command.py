@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from amf.cli import main
-from amf.data.overview import count_table, draw_contact_sheet
+from amf.data.overview import count_table, draw_examples
 from amf.data.packed import load
 from amf.data.sources.base import Figure, table_of
 from amf.data.table import read_table
@@ -99,7 +99,7 @@ def test_the_contact_sheet_shows_each_class_on_its_side(tmp_path: Path) -> None:
     patches = np.zeros((40, 128, 128, 3), dtype=np.uint8)
     patches[table["label"] == 1, :, :, 0] = 200
     patches[table["label"] == 0, :, :, 2] = 200
-    draw_contact_sheet(table, patches, tmp_path / "sheet.png", examples=2)
+    draw_examples(table, patches, tmp_path / "sheet.png", examples=2)
     sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
     middle = sheet.shape[1] // 2
     red, blue = (sheet == [200, 0, 0]).all(axis=2), (sheet == [0, 0, 200]).all(axis=2)

@@ -1,5 +1,3 @@
-import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +11,8 @@ from amf.data.splits import (
     Split,
     group_kfold,
     leave_one_domain_out,
-    load_splits,
     monitor_split,
     published_amibr_split,
-    save_splits,
 )
 from amf.data.table import combine
 from amf.errors import DataError
@@ -143,54 +139,6 @@ def test_too_few_slides_or_figures_are_refused() -> None:
         monitor_split(table)
 
 
-def test_saved_splits_come_back_verified(tmp_path: Path) -> None:
-    table, path = drawn_table(60), tmp_path / "splits.json"
-    splits = [*leave_one_domain_out(table), *group_kfold(table, 3, 5), monitor_split(table, 0.1, 5)]
-    save_splits(splits, path)
-    again = load_splits(path, table)
-    assert len(again) == len(splits)
-    for one, other in zip(splits, again, strict=True):
-        assert replace(one, train=0, held_out=0) == replace(other, train=0, held_out=0)
-        np.testing.assert_array_equal(one.train, other.train)
-        np.testing.assert_array_equal(one.held_out, other.held_out)
-        assert other.train.dtype == np.int64
-
-
-def test_a_split_that_does_not_fit_is_refused(tmp_path: Path) -> None:
-    table, path = drawn_table(60), tmp_path / "splits.json"
-    good = leave_one_domain_out(table)[0]
-    leaking = table.index[table["slide"] == table["slide"].iloc[good.train[0]]].to_numpy()
-    assert len(leaking) > 1
-    cases = {
-        "slide 'drawn/": replace(
-            good, train=np.setdiff1d(good.train, leaking[:1]), held_out=np.union1d(good.held_out, leaking[:1])
-        ),
-        "twice or on both sides": replace(good, held_out=np.union1d(good.held_out, good.train[:1])),
-        "the table has 60": replace(good, train=np.append(good.train, 60)),
-        "rows from -1": replace(good, train=np.append(-1, good.train)),
-        "0 held-out rows": replace(good, held_out=good.held_out[:0]),
-        "belongs to the table with hash": replace(good, table_hash="0" * 64),
-    }
-    for message, split in cases.items():
-        save_splits([split], path)
-        with pytest.raises(DataError, match=message):
-            load_splits(path, table)
-    save_splits([good], path)
-    with pytest.raises(DataError, match="belongs to the table with hash"):
-        load_splits(path, table.iloc[::-1])
-    for content in (
-        "",
-        "{}",
-        '{"splits": [{"name": "x"}]}',
-        json.dumps({"splits": [{"train": [0.5], "held_out": []}]}),
-    ):
-        path.write_text(content)
-        with pytest.raises(DataError, match="not a file of splits"):
-            load_splits(path, table)
-    with pytest.raises(DataError, match="no such file"):
-        load_splits(tmp_path / "absent.json", table)
-
-
 def test_the_published_split_of_amibr(shared_data: Path, tmp_path: Path) -> None:
     csv = shared_data / "amibr_train_split.csv"
     amibr = SOURCES["amibr"]().read(shared_data).table
@@ -211,3 +159,11 @@ def test_the_published_split_of_amibr(shared_data: Path, tmp_path: Path) -> None
 
     with pytest.raises(DataError, match=r"row 1: figure not in the table; 1 of 2894 listed are missing"):
         published_amibr_split(amibr.iloc[1:].reset_index(drop=True), csv)
+
+    lines = csv.read_text().splitlines()
+    for left_out, fault in ((slice(1, None), "lists no figure to train on"), (slice(1, 2), "on both sides")):
+        kept = lines.copy()
+        del kept[left_out]
+        (tmp_path / "split.csv").write_text("\n".join(kept))
+        with pytest.raises(DataError, match=fault):
+            published_amibr_split(amibr, tmp_path / "split.csv")

@@ -1,10 +1,11 @@
-"""Every augmentation on the same patches in one picture, for a person to judge what is still a figure."""
+"""Patches in rows under captions, for a person to judge: examples of a table, or what augmentations make."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
@@ -16,8 +17,30 @@ from amf.errors import DataError
 GAP_PX = 4
 CAPTION_PX = 18
 
+Strip = tuple[str, NDArray[np.uint8]]
+"""A caption and the (N, S, S, 3) patches below it."""
 
-def read_patches(folder: Path, count: int) -> Tensor:
+
+def contact_sheet(lines: Sequence[Sequence[Strip]], columns: int) -> Image.Image:
+    """An RGB image of lines of strips side by side, each strip as wide as `columns` patches.
+
+    The patches of all strips have one side S; a line has as many strips as the first.
+    """
+    cell = lines[0][0][1].shape[1] + GAP_PX
+    strip_px, line_px = columns * cell + GAP_PX, cell + CAPTION_PX
+    sheet = Image.new("RGB", (len(lines[0]) * strip_px, len(lines) * line_px + GAP_PX), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=12)
+    for line, strips in enumerate(lines):
+        top = line * line_px + GAP_PX
+        for number, (caption, patches) in enumerate(strips):
+            left = number * strip_px + GAP_PX
+            draw.text((left, top), caption, fill="black", font=font)
+            for column, patch in enumerate(patches):
+                sheet.paste(Image.fromarray(patch), (left + column * cell, top + CAPTION_PX))
+    return sheet
+
+
+def read_examples(folder: Path, count: int) -> Tensor:
     """`count` PNG patches spread evenly over the folder and those below it, in the order of their paths.
 
     Returns
@@ -43,7 +66,7 @@ def read_patches(folder: Path, count: int) -> Tensor:
     return torch.from_numpy(np.stack(patches)).permute(0, 3, 1, 2)  # (count, S, S, 3) -> (count, 3, S, S)
 
 
-def _read_patch(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+def _read_patch(path: Path) -> NDArray[np.uint8]:
     try:
         with Image.open(path) as image:
             return np.asarray(image.convert("RGB"))
@@ -51,32 +74,17 @@ def _read_patch(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
         raise DataError(f"{path} cannot be read as an image: {error}") from error
 
 
-def draw_contact_sheet(patches: Tensor, field_of_view_px: int, seed: int = 0) -> Image.Image:
-    """One captioned row for each augmentation and each MixUp variant, one column for each patch.
+def draw_augmentations(patches: Tensor, field_of_view_px: int, seed: int = 0) -> Image.Image:
+    """One row for each augmentation and each MixUp variant, one column for each patch.
 
     Parameters
     ----------
     patches: (N, 3, S, S) uint8.
-    field_of_view_px: side of the centre that is shown of each, also of its cell.
+    field_of_view_px: side of the centre that is shown of each.
     seed: each row has its own generator made from it, so a row does not change when another set is added.
-
-    Returns
-    -------
-    RGB image of N columns, each `field_of_view_px` wide.
     """
-    rows = list(_rows(patches, field_of_view_px, seed))
-    cell = field_of_view_px + GAP_PX
-    sheet = Image.new(
-        "RGB", (len(patches) * cell + GAP_PX, len(rows) * (cell + CAPTION_PX) + GAP_PX), "white"
-    )
-    draw = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(size=12)
-    for row, (caption, images) in enumerate(rows):
-        top = row * (cell + CAPTION_PX) + GAP_PX
-        draw.text((GAP_PX, top), caption, fill="black", font=font)
-        for column, image in enumerate(_to_uint8(images)):
-            sheet.paste(Image.fromarray(image), (GAP_PX + column * cell, top + CAPTION_PX))
-    return sheet
+    lines = [[(caption, _to_uint8(images))] for caption, images in _rows(patches, field_of_view_px, seed)]
+    return contact_sheet(lines, len(patches))
 
 
 def _rows(patches: Tensor, field_of_view_px: int, seed: int) -> Iterator[tuple[str, Tensor]]:
@@ -92,6 +100,6 @@ def _rows(patches: Tensor, field_of_view_px: int, seed: int) -> Iterator[tuple[s
         yield f"MixUp {name}: Beta({mixup.alpha}, {mixup.alpha}), own shares {shares}", mixed.images
 
 
-def _to_uint8(images: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+def _to_uint8(images: Tensor) -> NDArray[np.uint8]:
     """(N, 3, H, W) float in [0, 1] -> (N, H, W, 3) uint8."""
     return (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()

@@ -10,7 +10,7 @@ resolution that they were scanned in, whatever size the backbone then wants.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -203,13 +203,3 @@ register(
         photometric=(partial(jitter_density, gain=0.25, offset=0.06),),
     ),
 )
-_BUNDLED = AUGMENTATIONS["bundled"]
-for _name, _summary, _more in (
-    ("stain", "haematoxylin, eosin, residual ±25 %", partial(jitter_stain, gain=0.25, offset=0.03)),
-    ("rass", "the amplitudes of rass", partial(synthesise_amplitudes, alpha=1.5, gamma=2, beta=0.05)),
-    ("blur", "half blurred with sigma 0.3 to 1 px", partial(blur, sigma_px=(0.3, 1.0), probability=0.5)),
-):
-    register(
-        f"bundled_{_name}",
-        replace(_BUNDLED, summary=f"bundled, then {_summary}", photometric=(*_BUNDLED.photometric, _more)),
-    )

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from amf.augmentation.contact_sheet import draw_contact_sheet, read_patches
+from amf.augmentation.contact_sheet import draw_augmentations, read_examples
 from amf.errors import DataError
 from amf.files import written_whole
 
@@ -23,12 +23,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Write the contact sheet; 0 when it is there."""
     if arguments.count < 1:
         raise DataError(f"--count is {arguments.count}, expected at least one patch")
-    patches = read_patches(arguments.patches, arguments.count)
+    patches = read_examples(arguments.patches, arguments.count)
     side_px = patches.shape[-1]
     field_of_view_px = arguments.field_of_view_px or side_px
     if not 0 < field_of_view_px <= side_px:
         raise DataError(f"--field-of-view-px is {field_of_view_px}, expected 1 to the patches' {side_px} px")
-    sheet = draw_contact_sheet(patches, field_of_view_px, arguments.seed)
+    sheet = draw_augmentations(patches, field_of_view_px, arguments.seed)
     with written_whole(arguments.out) as partial:
         sheet.save(partial, format="PNG")
     print(f"{arguments.out}: {len(patches)} patches")

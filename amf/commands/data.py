@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 from pandas import DataFrame
 
-from amf.data.overview import count_removed, count_table, describe, draw_contact_sheet, draw_prevalence
+from amf.data.overview import count_removed, count_table, describe, draw_examples, draw_prevalence
 from amf.data.packed import pack
 from amf.data.recipe import load_data_recipe
 from amf.data.table import write_removed, write_table
@@ -48,7 +48,7 @@ def run(arguments: Namespace) -> int:
 
     write_table(table, out / "table.csv")
     sidecar = write_removed(all_removed, out / "table.csv")
-    draw_contact_sheet(table, packed.patches, out / "contact-sheet.png")
+    draw_examples(table, packed.patches, out / "contact-sheet.png")
     draw_prevalence(table, out / "prevalence.png")
     if len(all_removed):
         print(f"\n{len(all_removed)} rows left out, each listed in {sidecar}:")

@@ -4,8 +4,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from amf.data.figures import open_figures
-from amf.data.splits import load_splits, monitor_split
-from amf.errors import DataError
+from amf.data.splits import monitor_split
 from amf.training.loop import fit
 from amf.training.recipe import read_recipe
 
@@ -15,20 +14,13 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("recipe", type=Path, help="YAML recipe")
     parser.add_argument("--data", type=Path, required=True, help="folder that `amf data` wrote")
     parser.add_argument("--out", type=Path, required=True, help="run folder")
-    parser.add_argument("--split", type=Path, help="file with one split; default: 95/5, stratified by label")
     parser.add_argument("--resume", action="store_true", help="continue from the run folder's checkpoint")
 
 
 def run(arguments: Namespace) -> int:
     """Train, and say which epoch was best."""
     recipe, figures = read_recipe(arguments.recipe), open_figures(arguments.data)
-    if arguments.split is None:
-        split = monitor_split(figures.table, seed=recipe.optimise.seed)
-    else:
-        splits = load_splits(arguments.split, figures.table)
-        if len(splits) != 1:
-            raise DataError(f"{arguments.split} holds {len(splits)} splits, expected one")
-        split = splits[0]
+    split = monitor_split(figures.table, seed=recipe.optimise.seed)  # 95 % / 5 %, stratified by label
     outcome = fit(recipe, figures, split.train, split.held_out, arguments.out, arguments.resume)
     monitor = recipe.optimise.monitor
     print(f"best epoch {outcome.best_epoch + 1}: monitor {monitor} {outcome.best_value:.4f}; {arguments.out}")

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from pandas import DataFrame
-from PIL import Image, ImageDraw, ImageFont
 
+from amf.augmentation.contact_sheet import contact_sheet
 from amf.data.table import vote_conflicts
 from amf.files import written_whole
-from amf.model.preprocess import PATCH_PX
 
 
 def count_table(table: DataFrame, by: str) -> DataFrame:
@@ -57,32 +57,25 @@ def draw_prevalence(table: DataFrame, path: Path) -> None:
         figure.savefig(partial, format="png", dpi=120)
 
 
-def draw_contact_sheet(
-    table: DataFrame, patches: np.ndarray, path: Path, examples: int = 6, seed: int = 0
+def draw_examples(
+    table: DataFrame, patches: NDArray[np.uint8], path: Path, examples: int = 6, seed: int = 0
 ) -> None:
     """Image (PNG) of random examples: one line a domain, AMF on the left, NMF on the right.
 
     Parameters
     ----------
     table: N rows.
-    patches: uint8 (N, 128, 128, 3), row by row of the table.
+    patches: (N, 128, 128, 3), row by row of the table.
     examples: patches per class and domain; fewer where a domain has fewer.
     """
-    domains = sorted(table["domain"].unique())
     generator = np.random.default_rng(seed)
-    gap, caption = 4, 22
-    half = examples * (PATCH_PX + gap)
-    height = len(domains) * (PATCH_PX + gap + caption)
-    sheet = Image.new("RGB", (2 * half + 4 * gap, height), "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
-    for line, domain in enumerate(domains):
-        top = line * (PATCH_PX + gap + caption)
-        for side, (label, name) in enumerate(((1, "AMF"), (0, "NMF"))):
-            left = side * (half + 4 * gap)
+    lines = []
+    for domain in sorted(table["domain"].unique()):
+        strips = []
+        for label, name in ((1, "AMF"), (0, "NMF")):
             rows = np.flatnonzero((table["domain"] == domain) & (table["label"] == label))
-            draw.text((left + gap, top + 3), f"{name} ({len(rows)}): {domain}", fill="black", font=font)
-            for place, row in enumerate(generator.permutation(rows)[:examples]):
-                patch = Image.fromarray(np.asarray(patches[row]))
-                sheet.paste(patch, (left + place * (PATCH_PX + gap), top + caption))
+            chosen = generator.permutation(rows)[:examples]
+            strips.append((f"{name} ({len(rows)}): {domain}", np.asarray(patches[chosen])))
+        lines.append(strips)
     with written_whole(path) as partial:
-        sheet.save(partial, format="PNG")
+        contact_sheet(lines, examples).save(partial, format="PNG")

@@ -6,7 +6,6 @@ and a model scored on them looks better than it is.
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,9 +16,7 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedShuffleSplit
 
 from amf.data.sources.amibr import amibr_slide
 from amf.data.sources.base import read_records, whole
-from amf.data.table import table_hash
 from amf.errors import DataError
-from amf.files import write_text
 
 Rows = NDArray[np.int64]
 
@@ -32,17 +29,11 @@ class Split:
     ----------
     name: the fold, by number or by the domain held out.
     train, held_out: row numbers, int64, ascending, disjoint.
-    seed: of the generator that drew it; None where nothing was drawn.
-    table_hash: of the table the rows belong to.
-    grouped: no slide is on both sides.
     """
 
     name: str
     train: Rows
     held_out: Rows
-    seed: int | None
-    table_hash: str
-    grouped: bool
 
     @property
     def digest(self) -> str:
@@ -65,9 +56,8 @@ def leave_one_domain_out(table: DataFrame) -> list[Split]:
         raise DataError(
             f"Slide {spread.idxmax()!r} belongs to {spread.max()} domains, expected one domain a slide."
         )
-    digest = table_hash(table)
     held_out = [np.asarray(table["domain"] == domain) for domain in domains]
-    return [_split(name, mask, None, digest, True) for name, mask in zip(domains, held_out, strict=True)]
+    return [_split(name, mask) for name, mask in zip(domains, held_out, strict=True)]
 
 
 def group_kfold(table: DataFrame, folds: int, seed: int) -> list[Split]:
@@ -86,11 +76,11 @@ def group_kfold(table: DataFrame, folds: int, seed: int) -> list[Split]:
             f"the table has {slides} slides and {rarest} figures of the rarer class."
         )
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
-    digest, splits = table_hash(table), []
+    splits = []
     for number, (_, rows) in enumerate(splitter.split(table, table["label"], table["slide"]), start=1):
         if not len(rows):
             raise DataError(f"Fold {number} of {folds} is empty: {slides} slides are too few or too unequal.")
-        splits.append(_split(f"fold {number} of {folds}", _mask(table, rows), seed, digest, True))
+        splits.append(_split(f"fold {number} of {folds}", _mask(table, rows)))
     return splits
 
 
@@ -120,7 +110,7 @@ def monitor_split(table: DataFrame, fraction: float = 0.05, seed: int = 0, group
             raise DataError(
                 f"{len(table)} figures are too few for a monitor split of {fraction:.0%}: {error}"
             ) from None
-    split = _split(f"monitor {fraction:.0%}", _mask(table, rows), seed, table_hash(table), grouped)
+    split = _split(f"monitor {fraction:.0%}", _mask(table, rows))
     for side in (split.train, split.held_out):
         if table["label"].iloc[side].nunique() < 2:
             raise DataError(
@@ -137,7 +127,7 @@ def published_amibr_split(table: DataFrame, csv: Path) -> Split:
 
     Raises
     ------
-    DataError: the file lists a figure that the table lacks, or it lists all of AMi-Br.
+    DataError: the file lists a figure that the table lacks, all of AMi-Br or none, or part of a slide.
     """
     listed = {}
     for place, row in read_records(csv, ["slide", "dataset", "x", "y"]):
@@ -156,80 +146,12 @@ def published_amibr_split(table: DataFrame, csv: Path) -> Split:
         )
     if not (amibr & ~train).any():
         raise DataError(f"{csv}: lists every AMi-Br figure of the table, so none is left to hold out.")
-    split = Split(
-        "AMi-Br published",
-        np.flatnonzero(train),
-        np.flatnonzero(amibr & ~train),
-        None,
-        table_hash(table),
-        True,
-    )
-    return _checked(split, table, str(csv))
-
-
-def save_splits(splits: Sequence[Split], path: Path) -> None:
-    """Write splits of one table as JSON; the file appears whole or not at all."""
-    path = Path(path)
-    content = [
-        {**vars(split), "train": split.train.tolist(), "held_out": split.held_out.tolist()}
-        for split in splits
-    ]
-    write_text(path, json.dumps({"splits": content}) + "\n")
-
-
-def load_splits(path: Path, table: DataFrame) -> list[Split]:
-    """Read splits and verify each against the table they are to be used with.
-
-    Raises
-    ------
-    DataError: no such file; splits of another table; rows out of range, repeated or on both sides; a side
-        without rows; in a grouped split, a slide on both sides.
-    """
-    path = Path(path)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))["splits"]
-        splits = [
-            Split(**{**entry, "train": _rows(entry["train"]), "held_out": _rows(entry["held_out"])})
-            for entry in content
-        ]
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file of splits.") from None
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise DataError(f"{path}: not a file of splits: {error!r}.") from None
-    digest = table_hash(table)
-    for split in splits:
-        if split.table_hash != digest:
-            raise DataError(
-                f"{path}: split {split.name!r} belongs to the table with hash {split.table_hash[:12]}, "
-                f"not to this one with {digest[:12]}."
-            )
-        _checked(split, table, str(path))
-    return splits
-
-
-def _checked(split: Split, table: DataFrame, source: str) -> Split:
-    name = f"{source}: split {split.name!r}"
-    rows = np.concatenate([split.train, split.held_out])
-    if not len(split.train) or not len(split.held_out):
-        raise DataError(
-            f"{name} has {len(split.train)} train and {len(split.held_out)} held-out rows, expected both."
-        )
-    if rows.min() < 0 or rows.max() >= len(table):
-        raise DataError(f"{name} has rows from {rows.min()} to {rows.max()}, the table has {len(table)}.")
-    if len(np.unique(rows)) != len(rows):
-        raise DataError(f"{name} has rows twice or on both sides, expected each at most once.")
-    if split.grouped:
-        slides = table["slide"]
-        shared = set(slides.iloc[split.train]) & set(slides.iloc[split.held_out])
-        if shared:
-            raise DataError(f"{name} has slide {min(shared)!r} on both sides ({len(shared)} such slides).")
-    return split
-
-
-def _rows(numbers: list[int]) -> Rows:
-    if not all(isinstance(number, int) for number in numbers):
-        raise ValueError("row numbers must be whole")
-    return np.array(numbers, dtype=np.int64)
+    if not train.any():
+        raise DataError(f"{csv}: lists no figure to train on.")
+    shared = set(table["slide"][train]) & set(table["slide"][amibr & ~train])
+    if shared:
+        raise DataError(f"{csv}: slide {min(shared)!r} is on both sides ({len(shared)} such slides).")
+    return Split("AMi-Br published", np.flatnonzero(train), np.flatnonzero(amibr & ~train))
 
 
 def _mask(table: DataFrame, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
@@ -238,5 +160,5 @@ def _mask(table: DataFrame, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
     return mask
 
 
-def _split(name: str, held_out: NDArray[np.bool_], seed: int | None, digest: str, grouped: bool) -> Split:
-    return Split(name, np.flatnonzero(~held_out), np.flatnonzero(held_out), seed, digest, grouped)
+def _split(name: str, held_out: NDArray[np.bool_]) -> Split:
+    return Split(name, np.flatnonzero(~held_out), np.flatnonzero(held_out))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from amf.errors import RecipeError
 from amf.model.torchvision_shim import ensure_torchvision
@@ -16,28 +16,6 @@ from amf.training.recipe import Lora
 ensure_torchvision()  # PEFT imports transformers, and that torchvision
 
 from peft import LoraConfig, PeftModel, get_peft_model  # noqa: E402
-from peft.tuners.lora import Linear  # noqa: E402
-
-
-class LeanLinear(Linear):  # type: ignore[misc]
-    """PEFT's adapted linear layer, W x + (alpha / r) B A x, with few passes over large tensors.
-
-    PEFT's own forward copies the input to float32, scales the wide output and adds it in a pass of its own,
-    which on a GPU costs about as much time as the frozen layer's product. Here autocast chooses the type, the
-    r values in the middle are scaled, and B's product accumulates into the frozen layer's output. Parameters,
-    files and merging are PEFT's.
-    """
-
-    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """(..., features in) → (..., features out)."""
-        if self.disable_adapters or self.merged:
-            return super().forward(x, *args, **kwargs)
-        rows = x.flatten(0, -2)  # (N, in): the sum below is in place, so its target must not be a view
-        result = self.base_layer(rows)  # (N, out)
-        for name in self.active_adapters:
-            low = self.lora_A[name](self.lora_dropout[name](rows)) * self.scaling[name]  # (N, r)
-            result.addmm_(low.to(result.dtype), self.lora_B[name].weight.mT.to(result.dtype))
-        return result.unflatten(0, x.shape[:-1])  # (..., out)
 
 
 def adapt(backbone: nn.Module, spec: Lora) -> None:
@@ -61,7 +39,6 @@ def adapt(backbone: nn.Module, spec: Lora) -> None:
         target_modules=list(spec.targets),
         bias="none",
     )
-    config._register_custom_module({nn.Linear: LeanLinear})
     try:
         backbone.model = get_peft_model(model, config)
     except ValueError as error:  # PEFT's sentence names the layer
