@@ -83,7 +83,7 @@ def run_fold(recipe: Recipe, figures: Figures, split: Split, folder: Path) -> pd
                 logits = held_out_logits(folder, figures, split.held_out)
                 with written_whole(folder / PREDICTIONS) as partial:
                     rows.assign(logit=logits).to_csv(partial, index=False)
-                write_text(folder / RECORD, json.dumps(_record(split, folder)) + "\n")
+                write_text(folder / RECORD, json.dumps(_record(figures, split, folder)) + "\n")
     return read_fold(recipe, figures, split, folder)
 
 
@@ -92,10 +92,10 @@ def is_finished(folder: Path) -> bool:
     return (folder / PREDICTIONS).is_file() and (folder / RECORD).is_file()
 
 
-def _record(split: Split, folder: Path) -> dict[str, str]:
+def _record(figures: Figures, split: Split, folder: Path) -> dict[str, str]:
     """What a finished fold is of, beside its recipe: table, both sides of the split, its own predictions."""
     return {
-        "table": split.table_hash,
+        "table": figures.table_hash,
         "split": split.digest,
         "predictions": file_digest(folder / PREDICTIONS),
     }
@@ -121,7 +121,7 @@ def read_fold(recipe: Recipe, figures: Figures, split: Split, folder: Path) -> p
         found = dict(json.loads((folder / RECORD).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise DataError(f"{folder / RECORD} cannot be read, expected a fold's record: {error}") from error
-    for part, value in _record(split, folder).items():
+    for part, value in _record(figures, split, folder).items():
         if found.get(part) != value:
             raise DataError(f"{folder} holds {_OTHER[part]}")
     rows = figures.table.iloc[split.held_out][["tumor", "species"]].reset_index(drop=True)
