@@ -10,7 +10,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
-from amf.bulk.read import MAX_PLAIN_PNG_BYTES, read_pages, read_patch
+from amf.bulk.read import read_pages
+from amf.data.patch_file import MAX_PLAIN_PNG_BYTES, read_patch
 from amf.errors import JobError
 
 from .conftest import save_tiff

@@ -89,7 +89,7 @@ def test_unequal_and_unreadable_patches_are_named(folder):
     with pytest.raises(DataError, match=r"9\.png is 32 x 40 px, expected 32 x 32"):
         read_examples(folder, 8)
     (folder / "Normal" / "9.png").write_bytes(b"not a picture")
-    with pytest.raises(DataError, match=r"9\.png cannot be read"):
+    with pytest.raises(DataError, match=r"9\.png is not an image that can be read"):
         read_examples(folder, 8)
 
 

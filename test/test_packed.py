@@ -110,10 +110,10 @@ def _spoil_mode(path: Path) -> None:
     ("spoil", "fault"),
     [
         (_spoil_missing, "no such file"),
-        (_spoil_unreadable, "not a readable image"),
-        (_spoil_text, "not a readable image"),
+        (_spoil_unreadable, "cannot be read: "),
+        (_spoil_text, "is not an image that can be read"),
         (_spoil_size, "64 x 128 px, expected 128 x 128 px"),
-        (_spoil_mode, "mode I;16, expected 8-bit RGB"),
+        (_spoil_mode, "mode I;16 with 16 bits a sample, expected 8-bit colour"),
     ],
 )
 def test_a_bad_image_is_an_error_or_listed(root: Path, tmp_path: Path, spoil, fault: str) -> None:

@@ -558,7 +558,7 @@ def test_files_that_are_no_slides(tmp_path: Path) -> None:
     for name, message in [
         ("absent.svs", "no such slide"),
         ("a.svs", "is no slide that OpenSlide reads and no TIFF"),
-        ("deep.tif", "holds uint16"),
+        ("deep.tif", "holds samples of 16 bits"),
         ("cut.tif", "is no slide"),
     ]:
         with pytest.raises(DataError, match=message):

@@ -12,7 +12,8 @@ from torch import Tensor
 from amf.augmentation.mixup import MIXUPS, mix
 from amf.augmentation.randomness import generator_at
 from amf.augmentation.sets import AUGMENTATIONS, augment
-from amf.errors import DataError
+from amf.errors import DataError, JobError
+from amf.inference.picture import read_picture
 
 GAP_PX = 4
 CAPTION_PX = 18
@@ -68,10 +69,9 @@ def read_examples(folder: Path, count: int) -> Tensor:
 
 def _read_patch(path: Path) -> NDArray[np.uint8]:
     try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
-    except OSError as error:
-        raise DataError(f"{path} cannot be read as an image: {error}") from error
+        return read_picture(path)
+    except JobError as error:
+        raise DataError(str(error)) from error
 
 
 def draw_augmentations(patches: Tensor, field_of_view_px: int, seed: int = 0) -> Image.Image:

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from amf.data.patch_file import read_image
 from amf.data.slide import open_slide
-from amf.errors import AmfError, DataError, JobError
+from amf.errors import AmfError, DataError, JobError, account
 from amf.inference.stack import read_stack
 from amf.model.preprocess import PATCH_PX
 
@@ -69,11 +69,12 @@ def read_patches(path: Path, images: list[str]) -> list[np.ndarray | str]:
         try:
             cut = open_file(path)
         except AmfError as error:
-            patches |= dict.fromkeys(rows, str(error))
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            patches |= dict.fromkeys(rows, f"not a readable image ({error})")
+            patches |= dict.fromkeys(rows, str(error).removeprefix(str(path)).lstrip(": "))
+        except Exception as error:  # whatever a reader meets in a file is that file's fault
+            patches |= dict.fromkeys(rows, f"cannot be read: {type(error).__name__}: {error}")
         else:
             patches |= {row: cut(images[row]) for row in rows}
+    account(f"patches of {path}", len(images), len(patches), 0)
     return [patches[row] for row in range(len(images))]
 
 
@@ -112,22 +113,23 @@ def _of_stack(path: Path) -> Cut:
 
 
 def _of_image(path: Path) -> Cut:
-    with Image.open(path) as image:
-        if image.mode not in ("RGB", "RGBA", "P"):
-            raise DataError(f"its pixels are of mode {image.mode}, expected 8-bit RGB")
-        whole = image.convert("RGB")
+    whole = read_image(path)  # (H, W, 3)
+    height, width = whole.shape[:2]
 
     def cut(name: str) -> np.ndarray | str:
         window = _WINDOW.fullmatch(name)
         if window is None:
-            if whole.size != (PATCH_PX, PATCH_PX):
-                return f"{whole.width} x {whole.height} px, expected {PATCH_PX} x {PATCH_PX} px"
-            return np.asarray(whole)  # (128, 128, 3)
+            if (height, width) != (PATCH_PX, PATCH_PX):
+                return f"is {width} x {height} px, expected {PATCH_PX} x {PATCH_PX} px"
+            return whole
         x, y = int(window["x"]), int(window["y"])
-        if x >= whole.width or y >= whole.height:
-            return f"({x}, {y}) lies outside its {whole.width} x {whole.height} px"
-        half = PATCH_PX // 2
-        window_box = (x - half, y - half, x + half, y + half)
-        return np.asarray(whole.crop(window_box))  # (128, 128, 3); Pillow pads black
+        if x >= width or y >= height:
+            return f"({x}, {y}) lies outside its {width} x {height} px"
+        left, top = x - PATCH_PX // 2, y - PATCH_PX // 2
+        patch = np.zeros((PATCH_PX, PATCH_PX, 3), np.uint8)
+        inside = whole[max(top, 0) : top + PATCH_PX, max(left, 0) : left + PATCH_PX]
+        y0, x0 = max(-top, 0), max(-left, 0)
+        patch[y0 : y0 + inside.shape[0], x0 : x0 + inside.shape[1]] = inside
+        return patch
 
     return cut

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from amf.errors import DataError, JobError
+from amf.inference.picture import planes_described
 from amf.model.preprocess import PATCH_PX
 
 PATCH_UM_PER_PX = 0.25
@@ -127,12 +128,33 @@ def open_slide(path: Path) -> Slide:
     """
     if not path.exists():
         raise DataError(f"{path}: no such slide")
+    _check_tiff(path)
     try:
         return _open_pyramid(path)
     except openslide.OpenSlideUnsupportedFormatError:
         return _open_plain_tiff(path)
     except openslide.OpenSlideError as error:
         raise DataError(f"{path} cannot be read as a slide: {error}") from error
+
+
+def _check_tiff(path: Path) -> None:
+    """Refuse a TIFF of several planes, or of 16 bits, of which OpenSlide gives 8 and does not tell."""
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            pages = [page for page in tiff.pages if isinstance(page, tifffile.TiffPage)]
+            depths = {(page.bitspersample, page.sampleformat) for page in pages}
+            first = {tag.code: tag.value for tag in pages[0].tags}
+            alike = [page for page in pages if page.shape == pages[0].shape and not page.is_reduced]
+    except Exception:  # no TIFF, or a damaged one: the readers say so
+        return
+    if depths != {(8, 1)}:
+        found = ", ".join(f"{bits} bits of kind {kind}" for bits, kind in sorted(depths))
+        raise DataError(f"{path} holds samples of {found}, expected 8 bits, unsigned (kind 1)")
+    planes = max(planes_described(first), len(alike))
+    if planes > 1 and openslide.OpenSlide.detect_format(path) in (None, "generic-tiff"):
+        raise DataError(
+            f"{path} holds {planes} planes of full size, of which one would be read: expected one"
+        )
 
 
 def _open_pyramid(path: Path) -> Slide:

@@ -13,8 +13,9 @@ from PIL import (
     UnidentifiedImageError,
 )
 
-from amf.errors import JobError
+from amf.errors import JobError, account
 from amf.inference.mha import read_mha
+from amf.inference.picture import BITS_PER_SAMPLE, SAMPLES_PER_PIXEL, planes_described, rgb_pixels, tags_of
 from amf.model.preprocess import PATCH_PX
 
 SUFFIXES = (".tif", ".tiff", ".mha")
@@ -28,13 +29,17 @@ MAX_FILE_BYTES = 2 * MAX_PAGES * PATCH_PX * PATCH_PX * 4
 MAX_TILE_PX = 1024
 """A tile may be larger than its page, and the decoder allocates all of it."""
 
-COLOUR_MODES = ("RGB", "RGBA", "RGBX", "P", "PA", "CMYK", "YCbCr", "LAB")
-"""Pillow modes that hold 8-bit colour; each converts to RGB without a loss that matters here."""
-
-BITS_PER_SAMPLE, SAMPLE_FORMAT, UNSIGNED_INTEGER = 258, 339, 1
+COMPRESSION, UNCOMPRESSED = 259, 1
 PLANAR_CONFIGURATION, SEPARATE_PLANES = 284, 2
 STRIP_OFFSETS, ROWS_PER_STRIP, TILE_WIDTH, TILE_LENGTH, TILE_OFFSETS = 273, 278, 322, 323, 324
+SUB_DIRECTORIES, EXIF, GPS = 330, 34665, 34853
 """TIFF tags, and the values of them that are meant."""
+
+MAX_ENTRIES = 1000
+"""Of a directory that is looked into; common are 20."""
+
+VALUE_BYTES = {3: 2, 4: 4, 5: 8, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+"""Of one value of a TIFF type; 1 of the others."""
 
 
 def read_stack(path: Path) -> NDArray[np.uint8]:
@@ -65,11 +70,14 @@ def _read_tiff(path: Path) -> NDArray[np.uint8]:
     pages: list[NDArray[np.uint8]] = []
     with path.open("rb") as file:
         try:
-            count = _count_pages(file, path)
+            count, spare_bytes = _walk_directories(file, path)
             with Image.open(file, formats=("TIFF",)) as image:
                 for index in range(count):
                     image.seek(index)
-                    pages.append(page_pixels(image, f"{path} page {index + 1}"))
+                    where = f"{path} page {index + 1}"
+                    spare_bytes -= _uncompressed_bytes(image)
+                    _check_planes(tags_of(image), count, where)
+                    pages.append(page_pixels(image, where))
         except UnidentifiedImageError as error:
             raise JobError(f"{path} is not a TIFF that can be read, expected a TIFF or MHA stack") from error
         except JobError:
@@ -78,13 +86,24 @@ def _read_tiff(path: Path) -> NDArray[np.uint8]:
             raise JobError(
                 f"{path} page {len(pages) + 1} is damaged: {error or type(error).__name__}"
             ) from error
+    if spare_bytes >= PATCH_PX * PATCH_PX * 3:
+        raise JobError(
+            f"{path} holds more than is read: {spare_bytes:.0f} bytes beside its {count} pages, as of "
+            "further pages without a directory: expected one directory a page"
+        )
+    account(f"pages of {path}", count, len(pages), 0)
     return np.stack(pages)  # (N, 128, 128, 3)
 
 
-def _count_pages(file: BinaryIO, path: Path) -> int:
-    """Follow the chain of page directories to its end: how many there are, 0 where it is no TIFF at all.
+def _walk_directories(file: BinaryIO, path: Path) -> tuple[int, float]:
+    """Follow the chain of page directories to its end.
 
     Pillow takes a chain that bites its own tail for one that ends, and pages behind the bite would be lost.
+
+    Returns
+    -------
+    How many pages there are, 0 where it is no TIFF at all; and the bytes of the file that are neither in a
+    directory nor a tag's value, the pixels as a rule (minus infinity where they may be something else).
     """
 
     def number(size: int) -> int:
@@ -93,12 +112,13 @@ def _count_pages(file: BinaryIO, path: Path) -> int:
         return int.from_bytes(data, order)
 
     if (start := file.read(2)) not in (b"II", b"MM"):
-        return 0
+        return 0, 0
     order: Literal["little", "big"] = "little" if start == b"II" else "big"
     big = number(2) == 43  # BigTIFF: numbers of twice the width
     word, count_size, entry_size = (8, 8, 20) if big else (4, 2, 12)
     file.seek(8 if big else 4)
     offsets: set[int] = set()
+    other: float = path.stat().st_size - (16 if big else 8)
     while offset := number(word):
         if offset in offsets:
             raise JobError(f"{path} page {len(offsets)} is followed by an earlier page, expected an end")
@@ -106,32 +126,59 @@ def _count_pages(file: BinaryIO, path: Path) -> int:
         if len(offsets) > MAX_PAGES:
             raise JobError(f"{path} holds more than {MAX_PAGES} pages, expected at most that many")
         file.seek(offset)
-        file.seek(number(count_size) * entry_size, os.SEEK_CUR)
-    return len(offsets)
+        entries = number(count_size)
+        other -= count_size + entries * entry_size + word
+        if entries > MAX_ENTRIES:
+            other = -math.inf
+            file.seek(entries * entry_size, os.SEEK_CUR)
+            continue
+        content = file.read(entries * entry_size)
+        for at in range(0, len(content), entry_size):
+            tag, kind = (int.from_bytes(content[at + k : at + k + 2], order) for k in (0, 2))
+            size = int.from_bytes(content[at + 4 : at + 4 + word], order) * VALUE_BYTES.get(kind, 1)
+            other -= size if size > word else 0
+            if tag in (SUB_DIRECTORIES, EXIF, GPS):  # which lead to further directories
+                other = -math.inf
+    return len(offsets), other
+
+
+def _uncompressed_bytes(image: Image.Image) -> float:
+    """How many bytes a page's pixels take; infinity where they are compressed or in tiles."""
+    tags = tags_of(image)
+    if tags.get(COMPRESSION, UNCOMPRESSED) != UNCOMPRESSED or TILE_OFFSETS in tags:
+        return math.inf
+    return image.width * image.height * tags.get(SAMPLES_PER_PIXEL, 1)
+
+
+def _check_planes(tags: Any, count: int, where: str) -> None:
+    """Refuse a file that says it holds more planes than it has directories."""
+    planes = planes_described(tags)
+    if planes > count:
+        raise JobError(
+            f"{where} says that there are {planes} planes, but the file has {count} directories of pages: it "
+            "holds more than is read, expected one directory a page"
+        )
 
 
 def page_pixels(image: Image.Image, where: str) -> NDArray[np.uint8]:
     """Check the header of the current page, then decode it: (128, 128, 3) uint8."""
     if image.size != (PATCH_PX, PATCH_PX):
         raise JobError(f"{where} is {image.width} x {image.height} px, expected {PATCH_PX} x {PATCH_PX}")
-    tags: Any = getattr(image, "tag_v2", {})
+    tags = tags_of(image)
     tile = tags.get(TILE_WIDTH, 0), tags.get(TILE_LENGTH, 0)
     if max(tile) > MAX_TILE_PX:
         raise JobError(f"{where} has tiles of {tile[0]} x {tile[1]} px, expected at most {MAX_TILE_PX}")
-    bits, kinds = tags.get(BITS_PER_SAMPLE, (8,)), tags.get(SAMPLE_FORMAT, (UNSIGNED_INTEGER,))
-    # Pillow reads 16-bit RGB as 8-bit in silence, so the mode alone does not tell.
-    if image.mode not in COLOUR_MODES or max(bits) > 8 or set(kinds) != {UNSIGNED_INTEGER}:
-        found = f"mode {image.mode} with {max(bits)} bits a sample"
-        raise JobError(f"{where} holds {found}, expected 8-bit colour (RGB)")
     if tags:
         _check_page_is_whole(
             tags, tile if max(tile) else (PATCH_PX, tags.get(ROWS_PER_STRIP, PATCH_PX)), where
         )
-    return np.asarray(image.convert("RGB"))
+    return rgb_pixels(image, where)
 
 
 def _check_page_is_whole(tags: Any, part: tuple[int, int], where: str) -> None:
     """Refuse a page that lacks strips or tiles of `part` px: Pillow leaves those pixels as they are."""
+    if min(part) < 1:
+        raise JobError(f"{where} has strips or tiles of {part[0]} x {part[1]} px, expected at least 1 x 1")
     planes = len(tags[BITS_PER_SAMPLE]) if tags.get(PLANAR_CONFIGURATION) == SEPARATE_PLANES else 1
     expected = math.ceil(PATCH_PX / part[0]) * math.ceil(PATCH_PX / part[1]) * planes
     found = len(tags.get(TILE_OFFSETS) or tags.get(STRIP_OFFSETS, ()))
