@@ -113,7 +113,7 @@ def test_slide_that_alone_has_no_atypical_figure_is_drawn_with_the_others() -> N
     assert [s for s, part in figures.groupby("slide") if part["label"].sum() == 0] == ["normal"]
 
     (strata,) = bootstrap._strata(figures)
-    weights = np.concatenate(list(bootstrap._replicates(figures, 300, seed=0)))
+    weights = np.concatenate(list(bootstrap.resampled(figures, 300, seed=0)))
     drawn = weights[:, (figures["slide"] == "normal").to_numpy()][:, 0]
 
     assert len(strata) == 8
@@ -125,7 +125,7 @@ def test_slide_that_alone_has_no_atypical_figure_is_drawn_with_the_others() -> N
 def test_every_replicate_has_as_many_slides_with_and_without_an_atypical_figure() -> None:
     figures = draw(60).assign(slide=[f"s{k // 2}" for k in range(60)])  # 20 slides with an AMF, 10 without
     with_amf = figures.groupby("slide", sort=False)["label"].transform("max").to_numpy()
-    for weights in bootstrap._replicates(figures, 50, seed=0):
+    for weights in bootstrap.resampled(figures, 50, seed=0):
         assert ((weights * with_amf).sum(axis=1) == 40).all()
         assert (weights.sum(axis=1) == 60).all()
 

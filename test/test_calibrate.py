@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
+from pandas import DataFrame
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import balanced_accuracy_score
 
-from amf.experiments.threshold import balanced_accuracy_at, best_cut, fit_scale_and_bias, fit_threshold
+from amf.evaluation.threshold import best_cuts, fit_threshold
+from amf.experiments.calibration import fit_scale_and_bias
 
 
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 4.0])
@@ -36,26 +39,36 @@ def test_a_scale_never_turns_the_order_around() -> None:
     assert abs(bias) < 1e-6
 
 
-def test_balanced_accuracy_equals_a_naive_loop() -> None:
-    rng = np.random.default_rng(1)
-    amf, nmf = rng.random(30).round(1), rng.random(70).round(1)
-    cuts = np.linspace(0, 1, 21)
-    for cut, found in zip(cuts, balanced_accuracy_at(cuts, amf, nmf), strict=True):
-        sensitivity = sum(p >= cut for p in amf) / 30
-        specificity = sum(p < cut for p in nmf) / 70
-        assert found == pytest.approx((sensitivity + specificity) / 2)
+def figures(confidence: object, label: object) -> DataFrame:
+    frame = DataFrame({"confidence": confidence, "label": np.asarray(label).astype(int)})
+    return frame.sort_values(["confidence", "label"], ignore_index=True)
 
 
-def test_best_cut_is_the_best_of_all_cuts() -> None:
+def naive_accuracy(frame: DataFrame, weights: np.ndarray, cut: float) -> float:
+    """Balanced accuracy of the figures, each as often as its weight says, called atypical from a cut on."""
+    repeated = frame.loc[np.repeat(np.arange(len(frame)), weights)]
+    return float(balanced_accuracy_score(repeated["label"], repeated["confidence"] >= cut))
+
+
+def test_best_cuts_are_the_best_of_all_cuts_of_each_resample() -> None:
     rng = np.random.default_rng(2)
-    amf, nmf = rng.beta(3, 2, 40), rng.beta(2, 3, 60)
-    cut, accuracy = best_cut(amf, nmf)
-    assert accuracy == pytest.approx(balanced_accuracy_at(np.linspace(0, 1, 100_001), amf, nmf).max())
-    assert balanced_accuracy_at(np.array([cut]), amf, nmf)[0] == accuracy
+    frame = figures(np.concatenate([rng.beta(3, 2, 40), rng.beta(2, 3, 60)]).round(2), np.arange(100) < 40)
+    weights = rng.integers(0, 3, (2, 100))
+    for row, cut in zip(weights, best_cuts(frame, weights.astype(float)), strict=True):
+        every = [naive_accuracy(frame, row, candidate) for candidate in np.linspace(-0.005, 1.005, 203)]
+        assert naive_accuracy(frame, row, cut) == pytest.approx(max(every))
+
+
+def test_a_resample_without_a_class_has_no_best_cut() -> None:
+    frame = figures([0.1, 0.4, 0.9], [0, 1, 1])
+    found = best_cuts(frame, np.array([[1.0, 1, 1], [0, 1, 1], [1, 0, 0]]))
+    assert found[0] == pytest.approx(0.25)
+    assert np.isnan(found[1:]).all()
 
 
 def test_separable_classes_are_cut_midway() -> None:
-    assert best_cut(np.array([0.8, 0.9]), np.array([0.1, 0.4])) == (pytest.approx(0.6), 1.0)
+    frame = figures([0.8, 0.9, 0.1, 0.4], [1, 1, 0, 0])
+    assert best_cuts(frame, np.ones((1, 4))) == pytest.approx(0.6)
 
 
 def test_bagged_threshold_finds_the_crossing_of_the_densities() -> None:
@@ -63,13 +76,26 @@ def test_bagged_threshold_finds_the_crossing_of_the_densities() -> None:
     # whatever the prevalence.
     rng = np.random.default_rng(3)
     confidences = expit(np.concatenate([rng.normal(1, 1, 2_000), rng.normal(-1, 1, 10_000)]))
-    labels = np.arange(12_000) < 2_000
-    threshold = fit_threshold(confidences, labels, resamples=100)
+    frame = figures(confidences, np.arange(12_000) < 2_000)
+    threshold = fit_threshold(frame, resamples=100)
     assert threshold.value == pytest.approx(0.5, abs=0.04)
     assert threshold.low < threshold.value < threshold.high
-    assert fit_threshold(confidences, labels, resamples=100) == threshold
+    assert fit_threshold(frame.sample(frac=1, random_state=0), resamples=100) == threshold
+
+
+def test_slides_that_repeat_one_figure_widen_the_thresholds_interval() -> None:
+    rng = np.random.default_rng(4)
+    label = np.arange(90) % 3 == 0
+    once = figures(expit(2 * label - 1 + rng.normal(0, 1, 90)), label)
+    tenfold = once.loc[np.repeat(np.arange(90), 10)].reset_index(names="slide")
+    aware, blind = (fit_threshold(frame) for frame in (tenfold, tenfold.drop(columns="slide")))
+    right = fit_threshold(once)
+    assert (aware.low, aware.value, aware.high) == pytest.approx(
+        (right.low, right.value, right.high), abs=0.02
+    )
+    assert blind.high - blind.low < 0.7 * (aware.high - aware.low)
 
 
 def test_one_class_alone_is_refused() -> None:
-    with pytest.raises(ValueError, match="0 of 3 figures are AMF"):
-        fit_threshold([0.1, 0.2, 0.3], [0, 0, 0])
+    with pytest.raises(ValueError, match="all 3 figures are of one class"):
+        fit_threshold(figures([0.1, 0.2, 0.3], [0, 0, 0]))

@@ -9,11 +9,14 @@ import pytest
 from scipy.special import expit
 
 from amf.errors import DataError, RecipeError
+from amf.evaluation import bootstrap
+from amf.evaluation.predictions import Predictions
+from amf.evaluation.threshold import fit_threshold
 from amf.experiments.ablation import differences
 from amf.experiments.calibration import calibrate, threshold_costs
 from amf.experiments.lodo import Lodo, Member, compare, summarise
-from amf.experiments.scores import markdown, scores
-from amf.experiments.threshold import fit_threshold
+from amf.experiments.paper import paper_metrics
+from amf.experiments.record import markdown
 from amf.training.recipe import read_grid, read_recipe, read_variants
 
 from .small import compact_recipe
@@ -29,6 +32,7 @@ def synthetic(figures: int = 600, scale: float = 1.0, seed: int = 0) -> pd.DataF
         {
             "image": [f"{i}.png" for i in range(figures)],
             "domain": domain,
+            "slide": [f"slide {i // 3 % 40} of {name}" for i, name in enumerate(domain)],
             "label": label,
             "logit": scale * (true + 2 * (domain == "b")),
         }
@@ -37,7 +41,7 @@ def synthetic(figures: int = 600, scale: float = 1.0, seed: int = 0) -> pd.DataF
 
 def test_scores_are_those_of_a_hand_count() -> None:
     # Called atypical from 0.5 on: AMF 0.9 and 0.5 yes, 0.35 no; NMF 0.6 yes, the others no.
-    found = scores([0.9, 0.5, 0.35, 0.6, 0.1, 0.2, 0.3], [1, 1, 1, 0, 0, 0, 0])
+    found = paper_metrics([0.9, 0.5, 0.35, 0.6, 0.1, 0.2, 0.3], [1, 1, 1, 0, 0, 0, 0])
     assert found["AMF recall"] == pytest.approx(2 / 3)
     assert found["NMF recall"] == pytest.approx(3 / 4)
     assert found["BA"] == pytest.approx(17 / 24)
@@ -46,7 +50,7 @@ def test_scores_are_those_of_a_hand_count() -> None:
 
 
 def test_scores_without_a_class_are_not_numbers() -> None:
-    found = scores([0.9, 0.2], [0, 0])
+    found = paper_metrics([0.9, 0.2], [0, 0])
     assert found["NMF recall"] == 0.5
     assert all(np.isnan(found[name]) for name in ("BA", "F1", "AUC", "AMF recall"))
 
@@ -55,7 +59,7 @@ def test_a_domains_labels_take_no_part_in_its_threshold() -> None:
     predictions = synthetic()
     before = summarise(predictions)
     others = predictions[predictions["domain"] != "b"]
-    assert before["threshold"]["b"] == fit_threshold(expit(others["logit"]), others["label"]).value
+    assert before["threshold"]["b"] == fit_threshold(others.assign(confidence=expit(others["logit"]))).value
     flipped = predictions.assign(
         label=np.where(predictions["domain"] == "b", 1 - predictions["label"], predictions["label"])
     )
@@ -74,28 +78,94 @@ def test_the_order_of_the_figures_decides_nothing() -> None:
 def test_equal_runs_do_not_differ() -> None:
     table, sentence = compare(synthetic(), synthetic().sample(frac=1, random_state=1))
     assert (table["BA fitted: B − A"] == 0).all()
-    assert "+0.000 (95 % interval +0.000 to +0.000" in sentence
+    assert sentence.count("+0.000 (95 % interval +0.000 to +0.000, p 1.000; slides resampled") == 3
 
 
-def test_the_paired_interval_is_that_of_resampled_figures() -> None:
+def slide_effects(generator: np.random.Generator, slides: int = 30) -> pd.DataFrame:
+    """Figures whose logit is shifted by slide, by three times one figure's own noise.
+
+    Two recipes that are equally good err on different slides: each has its own draw of the shifts.
+    """
+    slide = np.repeat(np.arange(slides), 25)
+    label = (generator.random(len(slide)) < 0.4).astype(int)
+    frame = pd.DataFrame({"image": [f"{i:04}.png" for i in range(len(slide))], "label": label})
+    frame["domain"] = np.where(slide % 2, "a", "b")
+    frame["slide"] = [f"slide {number}" for number in slide]
+    for name in "AB":
+        shift = generator.normal(0, 3, slides)[slide]
+        frame[name] = 2 * label - 1 + shift + generator.normal(0, 1, len(slide))
+    return frame
+
+
+def test_of_equal_recipes_under_slide_effects_one_interval_in_twenty_excludes_zero() -> None:
+    generator, excluded, by_figure = np.random.default_rng(0), 0, 0
+    for _ in range(60):
+        frame = slide_effects(generator)
+        a, b = (
+            Predictions(
+                Path(name), frame.assign(page=0, confidence=expit(frame[name]), predicted=(frame[name] >= 0))
+            )
+            for name in "AB"
+        )
+        for unit, columns in (("slide", []), ("figure", ["slide"])):
+            pair = [Predictions(p.source, p.figures.drop(columns=columns)) for p in (a, b)]
+            low, high = bootstrap.compare(*pair, 100, seed=0)["mean_domain_balanced_accuracy"]["interval"]
+            excluded += unit == "slide" and not low <= 0 <= high
+            by_figure += unit == "figure" and not low <= 0 <= high
+    assert excluded <= 8  # 60 x 5 % = 3, and three standard deviations of the binomial
+    assert by_figure >= 12, "the effects are strong: resampling figures excludes zero four times as often"
+
+
+def test_the_thresholds_interval_covers_the_best_cut_under_slide_effects() -> None:
+    # Logits N(±1, 1) about a shift by slide of mean 0: the best cut of the population is 0, confidence 0.5.
+    generator, covered, by_figure = np.random.default_rng(1), 0, 0
+    for _ in range(40):
+        frame = slide_effects(generator, slides=60)
+        frame = frame.assign(confidence=expit(frame["A"]))
+        threshold = fit_threshold(frame, resamples=100)
+        covered += threshold.low <= 0.5 <= threshold.high
+        alone = fit_threshold(frame.drop(columns="slide"), resamples=100)
+        by_figure += alone.low <= 0.5 <= alone.high
+    assert covered >= 34  # 40 x 95 % = 38, less three standard deviations of the binomial
+    assert by_figure <= 30, "figures resampled alone give an interval that is far too short"
+
+
+def test_the_compared_interval_is_that_of_a_naive_loop_over_slides() -> None:
     a, b = synthetic(seed=0), synthetic(seed=0)
     b["logit"] += np.random.default_rng(5).normal(0, 1.5, len(b))
     _, sentence = compare(a, b)
-    low, high = (float(part) for part in sentence.split("interval ")[1].split(",")[0].split(" to "))
+    line = next(line for line in sentence.splitlines() if "mean over domains" in line)
+    low, high = (float(part) for part in line.split("interval ")[1].split(",")[0].split(" to "))
 
     rng = np.random.default_rng(9)
     cut = {name: summarise(frame)["threshold"] for name, frame in (("a", a), ("b", b))}
-    strata = [group.index.to_numpy() for _, group in a.groupby(["domain", "label"])]
     right = {
         name: ((expit(frame["logit"]) >= frame["domain"].map(cut[name])) == (frame["label"] == 1)).to_numpy()
         for name, frame in (("a", a), ("b", b))
     }
+    slides = list(a.groupby("slide").indices.values())
+    groups = [
+        [rows for rows in slides if a["label"].iloc[rows].any() == with_amf] for with_amf in (True, False)
+    ]
+    strata = [stratum for stratum in groups if stratum]
+    domain, label = a["domain"].to_numpy(), a["label"].to_numpy()
     naive = []
-    for _ in range(2000):
-        drawn = [rng.choice(rows, len(rows)) for rows in strata]
-        accuracy = {name: np.mean([right[name][rows].mean() for rows in drawn]) for name in right}
-        naive.append(accuracy["b"] - accuracy["a"])  # two classes a domain: the mean of strata is mean BA
-    np.testing.assert_allclose([low, high], np.quantile(naive, [0.025, 0.975]), atol=0.004)
+    for _ in range(500):
+        rows = np.concatenate(
+            [stratum[k] for stratum in strata for k in rng.integers(0, len(stratum), len(stratum))]
+        )
+        accuracy = {
+            name: np.mean(
+                [
+                    right[name][rows[(domain[rows] == d) & (label[rows] == c)]].mean()
+                    for d in "abc"
+                    for c in (0, 1)
+                ]
+            )
+            for name in right
+        }
+        naive.append(accuracy["b"] - accuracy["a"])  # two classes a domain: the mean of recalls is mean BA
+    np.testing.assert_allclose([low, high], np.quantile(naive, [0.025, 0.975]), atol=0.006)
 
 
 def test_runs_of_other_figures_are_not_compared() -> None:
@@ -108,7 +178,7 @@ def test_ablation_differences_follow_the_papers_caption() -> None:
     by_fold = pd.DataFrame(
         [
             {
-                "cell": cell,
+                "variant": cell,
                 "fold": fold,
                 **dict.fromkeys(["BA", "F1", "AUC", "AMF recall", "NMF recall"], value),
             }
@@ -126,7 +196,7 @@ def test_ablation_differences_follow_the_papers_caption() -> None:
 
 
 def test_calibration_recovers_temperature_bias_and_threshold(tmp_path: Path) -> None:
-    predictions = synthetic(18_000, scale=2.5)
+    predictions = synthetic(9_000, scale=2.5)
     predictions = predictions[predictions["domain"] != "b"]
     predictions["logit"] += 2.5 * 1.5  # as training on both classes alike overstates P(atypical)
     found = calibrate(lodo_of(predictions), tmp_path / "out")

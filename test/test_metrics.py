@@ -9,7 +9,7 @@ import pytest
 from pandas import DataFrame
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, recall_score, roc_auc_score
 
-from amf.evaluation import metrics, predictions
+from amf.evaluation import metrics, predictions, threshold
 
 RNG = np.random.default_rng(0)
 
@@ -111,7 +111,7 @@ def test_calibration_by_a_naive_loop() -> None:
         if inside:
             error += abs(sum(y for y, _ in inside) - sum(p for _, p in inside)) / len(label)
 
-    found = metrics.calibration(label, confidence)
+    found = metrics.calibration_error(label, confidence)
 
     assert found["expected_calibration_error"] == pytest.approx(error, abs=1e-12)  # sums in another order
     assert found["brier_score"] == pytest.approx(
@@ -121,9 +121,9 @@ def test_calibration_by_a_naive_loop() -> None:
 
 def test_calibration_of_known_cases() -> None:
     label = np.array([0, 0, 0, 1])
-    assert metrics.calibration(label, np.full(4, 0.25))["expected_calibration_error"] == 0
-    assert metrics.calibration(label, np.full(4, 0.75))["expected_calibration_error"] == 0.5
-    assert metrics.calibration(label, label.astype(float))["brier_score"] == 0
+    assert metrics.calibration_error(label, np.full(4, 0.25))["expected_calibration_error"] == 0
+    assert metrics.calibration_error(label, np.full(4, 0.75))["expected_calibration_error"] == 0.5
+    assert metrics.calibration_error(label, label.astype(float))["brier_score"] == 0
 
 
 def test_threshold_curve_and_regret_by_trying_every_threshold() -> None:
@@ -131,12 +131,12 @@ def test_threshold_curve_and_regret_by_trying_every_threshold() -> None:
     label, confidence = figures["label"], figures["confidence"]
     tried = {t: balanced_accuracy_score(label, confidence >= t) for t in sorted(set(confidence))}
 
-    curve = metrics.threshold_curve(label.to_numpy(), confidence.to_numpy())
+    curve = threshold.threshold_curve(label.to_numpy(), confidence.to_numpy())
     assert dict(zip(curve["threshold"], curve["balanced_accuracy"], strict=True)) == pytest.approx(
         tried, abs=1e-12
     )
 
-    found, notes = metrics.threshold_regret(figures)
+    found, notes = threshold.threshold_regret(figures)
     assert notes == []
     assert found["best_balanced_accuracy"] == pytest.approx(max(tried.values()), abs=1e-12)
     assert tried[found["best_threshold"]] == pytest.approx(max(tried.values()), abs=1e-12)
@@ -148,7 +148,7 @@ def test_confidence_of_the_chosen_class_is_noticed() -> None:
     figures = drawn_figures()
     stated = np.where(figures["predicted"] == 1, figures["confidence"], 1 - figures["confidence"])
 
-    _, notes = metrics.threshold_regret(figures.assign(confidence=stated))
+    _, notes = threshold.threshold_regret(figures.assign(confidence=stated))
 
     assert len(notes) == 1
     assert "confidence should be P(atypical)" in notes[0]
@@ -157,7 +157,7 @@ def test_confidence_of_the_chosen_class_is_noticed() -> None:
 
 
 def test_all_called_normal_leaves_no_atypical_confidence() -> None:
-    found, notes = metrics.threshold_regret(drawn_figures().assign(predicted=0))
+    found, notes = threshold.threshold_regret(drawn_figures().assign(predicted=0))
     assert found["lowest_atypical"] is None
     assert found["regret"] > 0
     assert notes == []

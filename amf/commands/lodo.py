@@ -21,7 +21,7 @@ from amf.experiments.lodo import (
     run_fold_of,
     summarise,
 )
-from amf.experiments.scores import markdown, with_mean_and_std
+from amf.experiments.record import markdown, with_mean_and_std
 from amf.files import write_text, written_whole
 from amf.training.recipe import read_grid
 

@@ -18,6 +18,7 @@ from amf.evaluation.metrics import METRICS
 from amf.evaluation.predictions import Predictions
 
 LEVEL = 0.95
+_COMPARED = ("balanced_accuracy", "roc_auc", "mean_domain_balanced_accuracy")
 _CHUNK = 200  # replicates at a time: 200 x 6,000 figures are 10 MB
 
 
@@ -33,7 +34,7 @@ def intervals(figures: DataFrame, replicates: int, seed: int) -> dict[str, list[
     if not _varies(figures):
         return dict.fromkeys(METRICS)
     scorer = weighted_scorer(figures)
-    drawn = np.concatenate([scorer(weights) for weights in _replicates(figures, replicates, seed)])  # (R, 5)
+    drawn = np.concatenate([scorer(weights) for weights in resampled(figures, replicates, seed)])  # (R, 5)
     return {name: _percentiles(drawn[:, k]) for k, name in enumerate(METRICS)}
 
 
@@ -94,18 +95,18 @@ def _varies(figures: DataFrame) -> bool:
     return all(len(np.unique(unit_of[figures["label"] == label])) >= 2 for label in (0, 1))
 
 
-def _replicates(figures: DataFrame, replicates: int, seed: int) -> Iterator[NDArray[np.float64]]:
-    """Weights of the figures (chunk, N) in each replicate, `replicates` in all."""
+def resampled(figures: DataFrame, replicates: int, seed: int) -> Iterator[NDArray[np.float64]]:
+    """Weights of the figures in each replicate, some rows (R, N) at a time, `replicates` in all."""
     unit_of, strata = _units(figures), _strata(figures)
-    count = int(unit_of.max()) + 1
+    units = int(unit_of.max()) + 1
     generator = np.random.default_rng(seed)
     for start in range(0, replicates, _CHUNK):
         rows = min(_CHUNK, replicates - start)
         drawn = np.concatenate(
             [stratum[generator.integers(0, len(stratum), (rows, len(stratum)))] for stratum in strata], axis=1
         )  # (rows, units)
-        drawn += np.arange(rows)[:, None] * count
-        weights = np.bincount(drawn.ravel(), minlength=rows * count).reshape(rows, count)
+        drawn += np.arange(rows)[:, None] * units
+        weights = np.bincount(drawn.ravel(), minlength=rows * units).reshape(rows, units)
         yield weights[:, unit_of].astype(float)  # (rows, N)
 
 
@@ -122,40 +123,60 @@ def compare(first: Predictions, second: Predictions, replicates: int, seed: int)
 
     Returns
     -------
-    `balanced_accuracy` and `roc_auc`: first, second, difference, interval and two-sided p by the paired
-    bootstrap; `delong`: z and p of the ROC AUC's difference, figures taken as independent.
+    `balanced_accuracy` and `roc_auc` of all figures pooled, and where domains are known
+    `mean_domain_balanced_accuracy` over the domains with both classes: first, second, difference, interval
+    and two-sided p by the paired bootstrap; `delong`: z and p of the ROC AUC's difference, figures taken as
+    independent.
 
     Raises
     ------
     DataError : the two do not hold the same figures with the same truth.
     """
     figures, other = first.figures, _aligned(first, second)
-    score_first, score_second = weighted_scorer(figures), weighted_scorer(other)
+    score_first, score_second = _compared_scorer(figures), _compared_scorer(other)
     once = np.ones((1, len(figures)))
     result: dict[str, Any] = {"other": str(second.source)}
     differences = None
     if _varies(figures):
         differences = np.concatenate(
-            [
-                score_first(weights) - score_second(weights)
-                for weights in _replicates(figures, replicates, seed)
-            ]
-        )  # (R, 5)
-    for name in ("balanced_accuracy", "roc_auc"):
-        k = METRICS.index(name)
-        a, b = float(score_first(once)[0, k]), float(score_second(once)[0, k])
-        result[name] = {"first": a, "second": b, "difference": a - b, "interval": None, "p": None}
+            [score_first(weights) - score_second(weights) for weights in resampled(figures, replicates, seed)]
+        )  # (R, 2 or 3)
+    for k, (a, b) in enumerate(
+        zip(score_first(once)[0].tolist(), score_second(once)[0].tolist(), strict=True)
+    ):
+        row: dict[str, Any] = {"first": a, "second": b, "difference": a - b, "interval": None, "p": None}
         if differences is not None:
             drawn = differences[~np.isnan(differences[:, k]), k]
             # One is added to either count: no finite number of replicates proves p = 0.
             tail = min(np.sum(drawn <= 0), np.sum(drawn >= 0)) + 1
-            result[name]["interval"] = _percentiles(drawn)
-            result[name]["p"] = float(min(1.0, 2 * tail / (len(drawn) + 1)))
+            row |= {"interval": _percentiles(drawn), "p": float(min(1.0, 2 * tail / (len(drawn) + 1)))}
+        result[_COMPARED[k]] = row
     z, p = delong(
         figures["label"].to_numpy(), figures["confidence"].to_numpy(), other["confidence"].to_numpy()
     )
     result["delong"] = {"z": z, "p": p}
     return result
+
+
+def _compared_scorer(figures: DataFrame) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+    """A function from figure weights (R, N) to the scores (R, 2 or 3) in the order of _COMPARED."""
+    whole = weighted_scorer(figures)
+    domains = [
+        (rows, weighted_scorer(figures.iloc[rows]))
+        for rows in (figures.groupby("domain").indices.values() if "domain" in figures else ())
+        if figures["label"].iloc[rows].nunique() == 2
+    ]
+    accuracy, auc = METRICS.index("balanced_accuracy"), METRICS.index("roc_auc")
+
+    def score(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        columns = list(whole(weights)[:, [accuracy, auc]].T)
+        if domains:
+            # A replicate without one of the domains' classes is the mean over the other domains.
+            by_domain = [scorer(weights[:, rows])[:, accuracy] for rows, scorer in domains]
+            columns.append(np.nanmean(by_domain, axis=0))
+        return np.stack(columns, axis=1)
+
+    return score
 
 
 def _aligned(first: Predictions, second: Predictions) -> DataFrame:

@@ -20,6 +20,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 from amf.evaluation import metrics
 from amf.evaluation.bootstrap import LEVEL
 from amf.evaluation.summary import scores_of
+from amf.evaluation.threshold import threshold_curve
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#6b7280"
 _ROC_BOOTSTRAPS = 300
@@ -108,7 +109,7 @@ def reliability(figures: DataFrame) -> str:
 
 def threshold(figures: DataFrame, chosen: dict[str, Any]) -> str:
     """Sensitivity, specificity and balanced accuracy over the threshold; best and chosen one marked."""
-    curve = metrics.threshold_curve(figures["label"].to_numpy(), figures["confidence"].to_numpy())
+    curve = threshold_curve(figures["label"].to_numpy(), figures["confidence"].to_numpy())
     with mpl.rc_context(_STYLE):
         figure, axes = _square("threshold on confidence", "")
         lines = [

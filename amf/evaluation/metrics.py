@@ -1,12 +1,11 @@
-"""The organisers' numbers, and what they do not give: calibration and the cost of the threshold."""
+"""The organisers' numbers, and what they do not give: how well the confidences are calibrated."""
 
-import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from pandas import DataFrame
-from sklearn.metrics import confusion_matrix_at_thresholds, roc_auc_score
+from sklearn.metrics import accuracy_score, recall_score, roc_auc_score
 
 METRICS = ["sensitivity", "specificity", "balanced_accuracy", "accuracy", "roc_auc"]
 
@@ -24,11 +23,11 @@ def aggregates(figures: DataFrame) -> tuple[dict[str, Any], list[str]]:
     notes on the domains of one class. There the organisers' recall of the absent class is 0, kept here, and
     the ROC AUC, which they cannot compute, is None.
     """
-    scores: dict[str, Any] = {f"overall_{name}": value for name, value in _scores(figures).items()}
+    scores: dict[str, Any] = {f"overall_{name}": value for name, value in metrics_of(figures).items()}
     notes = []
     if "domain" in figures:
         for domain, part in figures.groupby("domain", sort=True):
-            scores[f"domain_{domain}"] = _scores(part)
+            scores[f"domain_{domain}"] = metrics_of(part)
             if part["label"].nunique() == 1:
                 absent, recall = (
                     ("atypical", "sensitivity") if part["label"].iloc[0] == 0 else ("normal", "specificity")
@@ -40,19 +39,29 @@ def aggregates(figures: DataFrame) -> tuple[dict[str, Any], list[str]]:
     return scores, notes
 
 
-def _scores(figures: DataFrame) -> dict[str, float | None]:
-    label, predicted = figures["label"].to_numpy(), figures["predicted"].to_numpy()
-    counts = confusion(label, predicted)
-    sensitivity = counts["tp"] / max(counts["tp"] + counts["fn"], 1)
-    specificity = counts["tn"] / max(counts["tn"] + counts["fp"], 1)
-    one_class = label.min() == label.max()
+def metrics_of(figures: DataFrame) -> dict[str, float | None]:
+    """METRICS of some figures, by the organisers' conventions for an absent class (see `aggregates`)."""
+    label, predicted = figures["label"], figures["predicted"]
+    sensitivity, specificity = recalls(label, predicted, absent=0)
     return {
         "sensitivity": sensitivity,
         "specificity": specificity,
         "balanced_accuracy": (sensitivity + specificity) / 2,
-        "accuracy": (counts["tp"] + counts["tn"]) / len(label),
-        "roc_auc": None if one_class else float(roc_auc_score(label, figures["confidence"])),
+        "accuracy": float(accuracy_score(label, predicted)),
+        "roc_auc": float(roc_auc_score(label, figures["confidence"])) if label.nunique() == 2 else None,
     }
+
+
+def recalls(label: ArrayLike, predicted: ArrayLike, absent: float = np.nan) -> tuple[float, float]:
+    """AMF recall (sensitivity) and NMF recall (specificity), whose mean is the balanced accuracy.
+
+    Parameters
+    ----------
+    label, predicted : (N,) 1 for AMF, 0 for NMF.
+    absent : the recall of a class without figures.
+    """
+    amf, nmf = recall_score(label, predicted, labels=[1, 0], average=None, zero_division=absent)
+    return float(amf), float(nmf)
 
 
 def confusion(label: NDArray[np.int64], predicted: NDArray[np.int64]) -> dict[str, int]:
@@ -85,7 +94,7 @@ def reliability(label: NDArray[np.int64], confidence: NDArray[np.float64], bins:
     )
 
 
-def calibration(
+def calibration_error(
     label: NDArray[np.int64], confidence: NDArray[np.float64], bins: int = 10
 ) -> dict[str, float]:
     """Expected calibration error (mean gap of the reliability bins, weighted by count) and Brier score.
@@ -99,56 +108,3 @@ def calibration(
         "bins": bins,
         "brier_score": float(np.mean((confidence - label) ** 2)),
     }
-
-
-def threshold_curve(label: NDArray[np.int64], confidence: NDArray[np.float64]) -> DataFrame:
-    """What every threshold would give, by "atypical iff confidence ≥ threshold".
-
-    Returns
-    -------
-    threshold (each distinct confidence, falling), sensitivity, specificity, balanced_accuracy.
-    """
-    tn, fp, fn, tp, thresholds = confusion_matrix_at_thresholds(label, confidence)
-    sensitivity, specificity = tp / (tp + fn), tn / (tn + fp)
-    return DataFrame(
-        {
-            "threshold": thresholds,
-            "sensitivity": sensitivity,
-            "specificity": specificity,
-            "balanced_accuracy": (sensitivity + specificity) / 2,
-        }
-    )
-
-
-def threshold_regret(figures: DataFrame) -> tuple[dict[str, float | None], list[str]]:
-    """The balanced accuracy the same confidences would reach at their best threshold, and what is lost.
-
-    Returns
-    -------
-    `highest_normal` and `lowest_atypical` confidence, between which the chosen threshold lies;
-    `best_threshold`, `best_balanced_accuracy` and `regret` = best - achieved; and a note where no single
-    threshold can have led to the given classes.
-    """
-    label, predicted = figures["label"].to_numpy(), figures["predicted"].to_numpy()
-    confidence = figures["confidence"].to_numpy()
-    curve = threshold_curve(label, confidence)
-    best = curve.iloc[int(curve["balanced_accuracy"].argmax())]
-    achieved = _scores(figures)["balanced_accuracy"]
-    highest_normal = confidence[predicted == 0].max(initial=-math.inf)
-    lowest_atypical = confidence[predicted == 1].min(initial=math.inf)
-    notes = []
-    if highest_normal >= lowest_atypical:
-        chosen = np.where(predicted == 1, confidence, 1 - confidence)
-        notes.append(
-            f"The classes do not follow from one threshold (normal up to {highest_normal:.4g}, atypical from "
-            f"{lowest_atypical:.4g}): confidence should be P(atypical) whichever class wins. Read as the "
-            f"confidence in the chosen class, the ROC AUC would be {roc_auc_score(label, chosen):.4f}."
-        )
-    assert achieved is not None
-    return {
-        "highest_normal": float(highest_normal) if np.isfinite(highest_normal) else None,
-        "lowest_atypical": float(lowest_atypical) if np.isfinite(lowest_atypical) else None,
-        "best_threshold": float(best["threshold"]),
-        "best_balanced_accuracy": float(best["balanced_accuracy"]),
-        "regret": float(best["balanced_accuracy"] - achieved),
-    }, notes

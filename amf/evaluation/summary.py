@@ -5,6 +5,7 @@ from typing import Any
 
 from amf.evaluation import bootstrap, metrics
 from amf.evaluation.predictions import Predictions
+from amf.evaluation.threshold import threshold_regret
 
 
 def summarise(
@@ -23,7 +24,7 @@ def summarise(
     figures = predictions.figures
     label, confidence = figures["label"].to_numpy(), figures["confidence"].to_numpy()
     aggregates, domain_notes = metrics.aggregates(figures)
-    threshold, threshold_notes = metrics.threshold_regret(figures)
+    threshold, threshold_notes = threshold_regret(figures)
     parts = {"overall": figures}
     if "domain" in figures:
         parts |= {f"domain_{domain}": part for domain, part in figures.groupby("domain", sort=True)}
@@ -38,7 +39,7 @@ def summarise(
             "resampled": bootstrap.resampled_unit(figures),
             **{name: bootstrap.intervals(part, replicates, seed) for name, part in parts.items()},
         },
-        "calibration": metrics.calibration(label, confidence),
+        "calibration": metrics.calibration_error(label, confidence),
         "threshold": threshold,
         "notes": predictions.notes + threshold_notes + domain_notes,
     }
@@ -83,8 +84,8 @@ def as_text(summary: dict[str, Any]) -> str:
     )
     if "comparison" in summary:
         comparison = summary["comparison"]
-        for name in ("balanced_accuracy", "roc_auc"):
-            row = comparison[name]
+        rows = {name: row for name, row in comparison.items() if name not in ("other", "delong")}
+        for name, row in rows.items():
             lines.append(
                 f"{name} against {comparison['other']}: {row['difference']:+.4f} "
                 f"({span(row['interval'], signed=True)}), p {p_value(row['p'])}"

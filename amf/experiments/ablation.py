@@ -1,18 +1,16 @@
 """The augmentation ablation (paper, Augmentation Strategy Evaluation and Table 1)."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from pandas import DataFrame, concat
 
 from amf.data.figures import Figures
-from amf.data.splits import group_kfold
-from amf.experiments.folds import chosen, collect, fold_folder, run_fold
 from amf.experiments.paper import METRICS, TABLE_1
 from amf.experiments.plots import draw_ablation
-from amf.experiments.record import write_record
-from amf.experiments.scores import confidences_of, markdown, scores
+from amf.experiments.record import markdown, write_record
+from amf.experiments.trial import Trial
 from amf.files import write_text, written_whole
-from amf.training.checkpoint import remove_checkpoints
 from amf.training.recipe import BASELINE, Recipe, override
 
 FOLDS = 5
@@ -33,42 +31,20 @@ CELLS: dict[str, tuple[str, str | None]] = {
 }  # fmt: skip
 
 
-def cell_recipe(recipe: Recipe, cell: str) -> Recipe:
-    """The recipe with the augmentation and MixUp of one row of the table."""
-    augmentation, mixup = CELLS[cell]
-    return override(recipe, {"name": f"{recipe.name}: {cell}", "augmentation": augmentation, "mixup": mixup})
+def ablation(recipe: Recipe, cells: Sequence[str] = tuple(CELLS), folds: int = FOLDS) -> Trial:
+    """The recipe with the augmentation and MixUp of some rows of the table, and the same initial weights."""
+    variants = {
+        cell: override(
+            recipe,
+            {"name": f"{recipe.name}: {cell}", "augmentation": CELLS[cell][0], "mixup": CELLS[cell][1]},
+        )
+        for cell in cells
+    }
+    return Trial(variants, folds, seed_by_fold=False)
 
 
-def run_ablation(
-    recipe: Recipe,
-    figures: Figures,
-    out: Path,
-    cells: list[str],
-    fold: int | None = None,
-    folds: int = FOLDS,
-) -> None:
-    """Run some rows of the table, all folds or the one of that number (from 0), each resumable.
-
-    Every row is trained on the same folds, from the same initial weights. The checkpoints of a finished
-    fold are removed: all rows' together are gigabytes, and nothing needs them any more.
-
-    Raises
-    ------
-    DataError : there is no such fold, or a folder holds one of another recipe or table.
-    """
-    splits = chosen(group_kfold(figures.table, folds, recipe.optimise.seed), fold)
-    for cell in cells:
-        for split in splits:
-            print(f"{cell}, {split.name}", flush=True)
-            folder = fold_folder(out / cell, split)
-            run_fold(cell_recipe(recipe, cell), figures, split, folder)
-            remove_checkpoints(folder)
-
-
-def collect_ablation(
-    recipe: Recipe, figures: Figures, out: Path, cells: list[str], folds: int = FOLDS
-) -> DataFrame:
-    """Join the finished folds of some rows; write each fold's scores, the table and the plot to `out`.
+def collect_ablation(trial: Trial, figures: Figures, out: Path) -> DataFrame:
+    """Join the finished folds; write each fold's metrics, the table and the plot to `out`.
 
     Returns
     -------
@@ -78,23 +54,19 @@ def collect_ablation(
     ------
     DataError : a fold is missing, or was of another recipe, table or split.
     """
-    splits = group_kfold(figures.table, folds, recipe.optimise.seed)
-    parts = []
-    for cell in cells:
-        predictions = collect(cell_recipe(recipe, cell), figures, out / cell, splits)
-        for name, fold in predictions.groupby("fold"):
-            parts.append({"cell": cell, "fold": name, **scores(confidences_of(fold), fold["label"])})
-    by_fold = DataFrame(parts)
+    by_fold = trial.collect(figures, out)
     table = differences(by_fold)
-
     with written_whole(out / f"{TABLE}-folds.csv") as partial:
         by_fold.to_csv(partial, index=False)
     with written_whole(out / f"{TABLE}.csv") as partial:
         table.to_csv(partial, index_label="cell")
-    write_text(out / f"{TABLE}.md", report(recipe, figures, table, folds))
+    baseline = trial.variants[BASELINE]
+    write_text(out / f"{TABLE}.md", report(baseline, figures, table, trial.folds))
     variants = table.drop(index=BASELINE)
     draw_ablation(variants, _paper_table().reindex(variants.index), out / f"{TABLE}.png")
-    write_record(out, figures, recipe=recipe.model_dump(mode="json"), cells=cells, folds=folds)
+    write_record(
+        out, figures, recipe=baseline.model_dump(mode="json"), cells=list(trial.variants), folds=trial.folds
+    )
     return table
 
 
@@ -106,7 +78,7 @@ def differences(by_fold: DataFrame) -> DataFrame:
 
     Parameters
     ----------
-    by_fold : cell, fold and METRICS, one row a cell and fold.
+    by_fold : variant (the cell), fold and METRICS, one row a cell and fold.
 
     Returns
     -------
@@ -114,11 +86,11 @@ def differences(by_fold: DataFrame) -> DataFrame:
     the baseline's.
     """
     metrics = list(METRICS)
-    cells = by_fold.groupby("cell", sort=False)[metrics]
+    cells = by_fold.groupby("variant", sort=False)[metrics]
     mean, std = cells.mean(), cells.std()
     variants = mean.index != BASELINE
     mean.loc[variants] -= mean.loc[BASELINE]
-    wide = by_fold.pivot(index="fold", columns="cell", values="BA")
+    wide = by_fold.pivot(index="fold", columns="variant", values="BA")
     better = wide.gt(wide[BASELINE], axis=0).sum()
     table = concat([mean, std.add_suffix(" std")], axis=1)
     return table.assign(**{"folds better": better.reindex(table.index)})

@@ -7,18 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from pandas import DataFrame
+from scipy.optimize import minimize
 from scipy.special import expit
 
 from amf.errors import DataError
-from amf.evaluation import metrics
+from amf.evaluation.metrics import calibration_error
+from amf.evaluation.threshold import Threshold, fit_threshold
 from amf.experiments.card import model_card
 from amf.experiments.export import CARD, member_spec
 from amf.experiments.lodo import Lodo, member_name
+from amf.experiments.paper import paper_metrics
 from amf.experiments.plots import draw_reliability, draw_threshold_curve
-from amf.experiments.scores import PAPER_THRESHOLD, markdown, scores
-from amf.experiments.threshold import Threshold, fit_scale_and_bias, fit_threshold
+from amf.experiments.record import markdown
 from amf.files import write_text, written_whole
 from amf.model.bundle import read_spec, write_spec
 from amf.model.digest import FILE_NAME
@@ -36,7 +38,7 @@ class Calibration:
     ----------
     temperature, bias, threshold : confidence = sigmoid(logit / temperature + bias), atypical from the
         threshold on.
-    interval : 95 % of the best cuts of bootstrap resamples (figures, stratified by class).
+    interval : 95 % of the best cuts of bootstrap resamples of slides.
     ece : expected calibration error over ten bins: before (temperature 1, bias 0), after, and held_out,
         where each domain takes the temperature and bias that the other domains choose.
     balanced_accuracy : pooled over figures, before at 0.5, at the threshold (which these figures chose), and
@@ -76,7 +78,7 @@ def calibrate(lodo: Lodo, out: Path) -> Calibration:
     domains = predictions["domain"].to_numpy(object)
     temperature, bias = fit_scale_and_bias(logits, labels)
     before, after = expit(logits), expit(logits / temperature + bias)
-    threshold = fit_threshold(after, labels)
+    threshold = fit_threshold(predictions.assign(confidence=after))
 
     held_out, called = np.empty(len(logits)), np.empty(len(logits))
     for domain in set(domains):
@@ -84,7 +86,8 @@ def calibrate(lodo: Lodo, out: Path) -> Calibration:
         their_temperature, their_bias = fit_scale_and_bias(logits[others], labels[others])
         calibrated = expit(logits / their_temperature + their_bias)
         held_out[inside] = calibrated[inside]
-        called[inside] = calibrated[inside] >= fit_threshold(calibrated[others], labels[others]).value
+        their_threshold = fit_threshold(predictions.assign(confidence=calibrated)[others])
+        called[inside] = calibrated[inside] >= their_threshold.value
     result = Calibration(
         temperature=temperature,
         bias=bias,
@@ -96,9 +99,9 @@ def calibrate(lodo: Lodo, out: Path) -> Calibration:
             "held_out": _calibration_error(held_out, labels),
         },
         balanced_accuracy={
-            "at_0.5": scores(before, labels, PAPER_THRESHOLD)["BA"],
-            "at_threshold": scores(after, labels, threshold.value)["BA"],
-            "held_out": scores(called, labels)["BA"],
+            "at_0.5": paper_metrics(before, labels)["BA"],
+            "at_threshold": paper_metrics(after, labels, threshold.value)["BA"],
+            "held_out": paper_metrics(called, labels)["BA"],
         },
         fitted_on=(
             f"{len(labels)} out-of-fold figures ({labels.sum()} AMF) of {len(set(domains))} domains, each "
@@ -117,12 +120,39 @@ def calibrate(lodo: Lodo, out: Path) -> Calibration:
     return result
 
 
+def fit_scale_and_bias(logits: ArrayLike, labels: ArrayLike) -> tuple[float, float]:
+    """Find the temperature T and the bias b of least negative log likelihood of sigmoid(logit / T + b).
+
+    Platt scaling (Platt, Advances in Large Margin Classifiers, 1999; Guo et al., ICML 2017). Training that
+    draws both classes equally often overstates P(atypical); only the bias can take that back. T is searched
+    between 1/20 and 20, b between -20 and 20.
+
+    Parameters
+    ----------
+    logits, labels : (N,), labels 0 or 1 (AMF).
+    """
+    z, y = np.asarray(logits, np.float64), np.asarray(labels, np.float64)
+
+    def loss_and_slope(parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        scale, bias = parameters
+        shifted = scale * z + bias
+        error = expit(shifted) - y
+        slope = np.array([np.mean(error * z), np.mean(error)])
+        return float(np.mean(np.logaddexp(0, shifted) - y * shifted)), slope
+
+    bounds = [(1 / 20, 20), (-20, 20)]
+    exact = {"ftol": 1e-15, "gtol": 1e-9}  # the default tolerance would stop at four digits
+    found = minimize(loss_and_slope, [1.0, 0.0], jac=True, bounds=bounds, options=exact)
+    scale, bias = found.x.tolist()
+    return 1 / scale, bias
+
+
 def threshold_costs(predictions: DataFrame, pooled: float) -> DataFrame:
     """What a threshold picked on one domain alone costs the figures of all the others.
 
     Parameters
     ----------
-    predictions : domain, label, confidence; pooled : the threshold of all domains together.
+    predictions : domain, slide, label, confidence; pooled : the threshold of all domains together.
 
     Returns
     -------
@@ -132,16 +162,16 @@ def threshold_costs(predictions: DataFrame, pooled: float) -> DataFrame:
     rows = {}
     for domain, own in predictions.groupby("domain"):
         others = predictions[predictions["domain"] != domain]
-        picked = fit_threshold(own["confidence"], own["label"])
+        picked = fit_threshold(own)
         there, together = (
-            scores(others["confidence"], others["label"], cut)["BA"] for cut in (picked.value, pooled)
+            paper_metrics(others["confidence"], others["label"], cut)["BA"] for cut in (picked.value, pooled)
         )
         rows[domain] = {
             "n": len(own),
             "AMF": int(own["label"].sum()),
             "threshold": picked.value,
             "95 % interval": _interval(picked),
-            "own BA there": scores(own["confidence"], own["label"], picked.value)["BA"],
+            "own BA there": paper_metrics(own["confidence"], own["label"], picked.value)["BA"],
             "others' BA there": there,
             "others' BA at the pooled threshold": together,
             "cost": together - there,
@@ -226,7 +256,7 @@ def _check_same_networks(calibration: Calibration, spec: BundleSpec, folder: Pat
 
 
 def _calibration_error(confidences: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
-    return float(metrics.calibration(labels, confidences)["expected_calibration_error"])
+    return float(calibration_error(labels, confidences)["expected_calibration_error"])
 
 
 def _interval(threshold: Threshold) -> str:

@@ -13,7 +13,7 @@ from amf.experiments.calibration import calibrate
 from amf.experiments.export import export
 from amf.experiments.folds import best_epoch, slug
 from amf.experiments.lodo import Lodo, member_name, summarise
-from amf.experiments.scores import with_mean_and_std
+from amf.experiments.record import with_mean_and_std
 from amf.model.spec import BundleSpec
 from amf.training.loop import fit
 from amf.training.recipe import Recipe, override

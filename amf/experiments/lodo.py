@@ -13,20 +13,14 @@ from scipy.special import expit
 from amf.data.figures import Figures
 from amf.data.splits import Split, leave_one_domain_out
 from amf.errors import DataError, RecipeError
+from amf.evaluation import bootstrap
+from amf.evaluation.predictions import Predictions
+from amf.evaluation.summary import p_value, span
+from amf.evaluation.threshold import fit_threshold
 from amf.experiments import paper
 from amf.experiments.folds import best_epoch, collect, fold_folder, run_fold, slug
 from amf.experiments.plots import draw_domain_bars
-from amf.experiments.record import RECORD, read_record, write_record
-from amf.experiments.scores import (
-    MEAN,
-    PAPER_THRESHOLD,
-    STD,
-    confidences_of,
-    markdown,
-    scores,
-    with_mean_and_std,
-)
-from amf.experiments.threshold import fit_threshold
+from amf.experiments.record import MEAN, RECORD, STD, markdown, read_record, with_mean_and_std, write_record
 from amf.files import write_text, written_whole
 from amf.model.digest import file_digest
 from amf.training.recipe import Recipe, override, parse_recipe, write_recipe
@@ -214,19 +208,18 @@ def summarise(predictions: DataFrame) -> DataFrame:
     One row a domain: n, AMF (counts), AUC, BA, AMF recall and NMF recall "at 0.5", threshold, and the same
     three "fitted".
     """
-    confidences = confidences_of(predictions)
+    predictions = predictions.assign(confidence=expit(predictions["logit"]))
     rows = {}
     for domain, own in predictions.groupby("domain"):
-        others = predictions["domain"] != domain
-        threshold = fit_threshold(confidences[others], predictions["label"][others]).value
-        p, y = confidences[own.index], own["label"]
-        at_half, fitted = scores(p, y), scores(p, y, threshold)
+        threshold = fit_threshold(predictions[predictions["domain"] != domain]).value
+        at_half = paper.paper_metrics(own["confidence"], own["label"])
+        fitted = paper.paper_metrics(own["confidence"], own["label"], threshold)
         columns = ("BA", "AMF recall", "NMF recall")
         rows[domain] = {
             "n": len(own),
-            "AMF": int(y.sum()),
+            "AMF": int(own["label"].sum()),
             "AUC": at_half["AUC"],
-            **{f"{name} at {PAPER_THRESHOLD}": at_half[name] for name in columns},
+            **{f"{name} at {paper.THRESHOLD}": at_half[name] for name in columns},
             "threshold": threshold,
             **{f"{name} fitted": fitted[name] for name in columns},
         }
@@ -269,7 +262,7 @@ def rank(summaries: Mapping[str, DataFrame]) -> DataFrame:
     ----------
     summaries : by combination, each with the rows mean and std.
     """
-    columns = ("BA fitted", f"BA at {PAPER_THRESHOLD}", "AUC")
+    columns = ("BA fitted", f"BA at {paper.THRESHOLD}", "AUC")
     rows = {
         name: {f"{column}: {row}": float(summary[column][row]) for column in columns for row in (MEAN, STD)}
         for name, summary in summaries.items()
@@ -278,13 +271,8 @@ def rank(summaries: Mapping[str, DataFrame]) -> DataFrame:
     return table.sort_values(f"BA fitted: {MEAN}", ascending=False, kind="stable")
 
 
-def compare(a: DataFrame, b: DataFrame, resamples: int = 10_000, seed: int = 0) -> tuple[DataFrame, str]:
-    """Two recipes on the same held-out figures: the difference B − A, paired by domain and by figure.
-
-    The interval of the mean difference in BA over domains comes from a paired bootstrap: within each domain
-    and class, figures are drawn with replacement, and both recipes are scored on the same ones, at their
-    fitted thresholds. Only a figure's gain (B right, A wrong: +1; A right, B wrong: −1; else 0) matters to
-    the difference, so the counts of gains are drawn, from a multinomial distribution.
+def compare(a: DataFrame, b: DataFrame, replicates: int = 2000, seed: int = 0) -> tuple[DataFrame, str]:
+    """Two recipes on the same held-out figures: the difference B − A, paired, at their fitted thresholds.
 
     Parameters
     ----------
@@ -292,41 +280,47 @@ def compare(a: DataFrame, b: DataFrame, resamples: int = 10_000, seed: int = 0) 
 
     Returns
     -------
-    One row a domain with A, B and B − A of each score, the rows mean and std below; and a sentence.
+    One row a domain with A, B and B − A of each score, the rows mean and std below; and sentences with the
+    intervals of `bootstrap.compare`, which resamples slides. The thresholds are taken as given.
 
     Raises
     ------
     DataError : the figures differ.
     """
     a, b = (frame.sort_values("image").reset_index(drop=True) for frame in (a, b))
-    if any(a[key].tolist() != b[key].tolist() for key in ("image", "domain", "label")):
+    if any(a[key].tolist() != b[key].tolist() for key in ("image", "domain", "slide", "label")):
         raise DataError(f"the two runs hold {len(a)} and {len(b)} figures that are not the same ones")
     summaries = [summarise(frame) for frame in (a, b)]
     rows = summaries[0][["n", "AMF"]].copy()
-    for name in (f"BA at {PAPER_THRESHOLD}", "BA fitted", "AUC"):
+    for name in (f"BA at {paper.THRESHOLD}", "BA fitted", "AUC"):
         rows[f"{name}: A"], rows[f"{name}: B"] = (summary[name] for summary in summaries)
         rows[f"{name}: B − A"] = rows[f"{name}: B"] - rows[f"{name}: A"]
 
-    right = [_right(frame, summary) for frame, summary in zip((a, b), summaries, strict=True)]
-    gain = right[1].astype(int) - right[0].astype(int)
-    generator = np.random.default_rng(seed)
-    drawn = np.zeros(resamples)  # mean over domains of half the sum of the two recalls' differences
-    for _, stratum in gain.groupby([a["domain"], a["label"]]):
-        shares = [float((stratum == value).mean()) for value in (-1, 0, 1)]
-        counts = generator.multinomial(len(stratum), shares, size=resamples)  # (resamples, 3)
-        drawn += (counts[:, 2] - counts[:, 0]) / len(stratum) / 2 / a["domain"].nunique()
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    difference = rows["BA fitted: B − A"]
-    sentence = (
-        f"B − A, mean BA over domains at the fitted thresholds: {difference.mean():+.3f} "
-        f"(95 % interval {low:+.3f} to {high:+.3f}, figures resampled in pairs, {resamples} times); "
-        f"over domains {difference.mean():+.3f} ± {difference.std():.3f}, "
-        f"B better in {int((difference > 0).sum())} of {len(difference)}."
+    first, second = (
+        Predictions(Path(name), called(frame, summary))
+        for name, frame, summary in zip("AB", (a, b), summaries, strict=True)
     )
-    return with_mean_and_std(rows), sentence
+    found = bootstrap.compare(second, first, replicates, seed)
+    difference = rows["BA fitted: B − A"]
+    lines = [
+        f"B − A by domain, BA at the fitted threshold: {difference.mean():+.3f} ± {difference.std():.3f}, "
+        f"B better in {int((difference > 0).sum())} of {len(difference)}."
+    ]
+    for name, words in (
+        ("mean_domain_balanced_accuracy", "mean over domains of the BA at the fitted thresholds"),
+        ("balanced_accuracy", "BA of all figures pooled, at the fitted thresholds"),
+        ("roc_auc", "AUC of all figures pooled"),
+    ):
+        row = found[name]
+        lines.append(
+            f"B − A, {words}: {row['difference']:+.3f} (95 % interval {span(row['interval'], signed=True)}, "
+            f"p {p_value(row['p'])}; {bootstrap.resampled_unit(a)} resampled {replicates} times)."
+        )
+    return with_mean_and_std(rows), "\n\n".join(lines)
 
 
-def _right(predictions: DataFrame, summary: DataFrame) -> "pd.Series[bool]":
-    """Whether each figure is called correctly at its domain's fitted threshold."""
-    threshold = predictions["domain"].map(summary["threshold"])
-    return (expit(predictions["logit"]) >= threshold) == (predictions["label"] == 1)
+def called(predictions: DataFrame, summary: DataFrame) -> DataFrame:
+    """The predictions as figures to evaluate, each called at its domain's fitted threshold."""
+    confidence = expit(predictions["logit"])
+    predicted = (confidence >= predictions["domain"].map(summary["threshold"])).astype("int64")
+    return predictions.assign(page=0, confidence=confidence, predicted=predicted)

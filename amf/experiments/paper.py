@@ -1,4 +1,12 @@
-"""What the paper reports, to stand beside our own numbers: the only copy of its figures."""
+"""The paper's columns for a set of predictions, and what it reports: the only copy of its figures."""
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.metrics import f1_score, roc_auc_score
+
+from amf.evaluation.metrics import recalls
+
+THRESHOLD = 0.5
 
 # Section "Cross-Domain Performance Evaluation": H-optimus-0 + LoRA, 10 domains, threshold 0.5.
 LODO = {"BA": (0.851, 0.037), "AMF recall": (0.841, 0.088), "NMF recall": (0.872, 0.038)}
@@ -22,3 +30,26 @@ TABLE_1: dict[str, tuple[tuple[float, float], ...]] = {
     "mixup_strong": ((0.015, 0.024), (0.011, 0.047), (0.003, 0.022), (0.124, 0.050), (-0.095, 0.006)),
     "mixup_domain_aware": ((0.001, 0.008), (0.006, 0.036), (0.009, 0.023), (-0.024, 0.039), (0.026, 0.026)),
 }
+
+
+def paper_metrics(
+    confidences: ArrayLike, labels: ArrayLike, threshold: float = THRESHOLD
+) -> dict[str, float]:
+    """METRICS as in the paper's Table 1; NaN where a class it needs is absent.
+
+    Parameters
+    ----------
+    confidences : (N,) P(atypical); labels : (N,) 0 or 1 (AMF).
+    threshold : a figure is called atypical from here on.
+    """
+    p, y = np.asarray(confidences, np.float64), np.asarray(labels, np.int64)
+    called = (p >= threshold).astype(np.int64)
+    amf, nmf = recalls(y, called)
+    both = 0 < y.sum() < len(y)
+    return {
+        "BA": (amf + nmf) / 2,
+        "F1": float(f1_score(y, called, zero_division=0)) if y.any() else np.nan,
+        "AUC": float(roc_auc_score(y, p)) if both else np.nan,
+        "AMF recall": amf,
+        "NMF recall": nmf,
+    }

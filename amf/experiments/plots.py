@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from pandas import DataFrame
 
 from amf.evaluation.metrics import reliability
-from amf.experiments.scores import MEAN, STD
-from amf.experiments.threshold import Threshold, balanced_accuracy_at
+from amf.evaluation.threshold import Threshold, threshold_curve
+from amf.experiments.record import MEAN, STD
 from amf.files import written_whole
 
 ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PURPLE = (
@@ -51,9 +51,8 @@ def draw_threshold_curve(
     cuts = np.linspace(0, 1, 501)
 
     def curve(rows: NDArray[np.bool_]) -> NDArray[np.float64]:
-        return balanced_accuracy_at(
-            cuts, confidences[rows & (labels == 1)], confidences[rows & (labels == 0)]
-        )
+        found = threshold_curve(labels[rows], confidences[rows])[::-1]
+        return np.interp(cuts, found["threshold"], found["balanced_accuracy"], left=0.5, right=0.5)
 
     names = sorted(set(domains))
     curves = [curve(domains == name) for name in names]

@@ -4,12 +4,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from pandas import DataFrame
+
 from amf.data.figures import Figures
 from amf.errors import DataError
 from amf.experiments.export import versions
 from amf.files import write_text
 
 RECORD = "record.json"
+MEAN, STD = "mean", "std"
 
 
 def write_record(out: Path, figures: Figures, **content: Any) -> None:
@@ -40,3 +44,25 @@ def read_record(out: Path, *keys: str) -> dict[str, Any]:
     if not isinstance(record, dict) or not {"table_hash", *keys} <= record.keys():
         raise DataError(f"{path} lacks {' or '.join(keys)}, expected what `amf lodo --collect` writes")
     return record
+
+
+def with_mean_and_std(rows: DataFrame) -> DataFrame:
+    """`rows` and below them their mean and sample standard deviation (n − 1), each row counting alike."""
+    numbers = rows.loc[:, [kind.kind == "f" for kind in rows.dtypes]]
+    summary = DataFrame({MEAN: numbers.mean(), STD: numbers.std()}).T
+    return DataFrame({name: list(rows[name]) + list(summary.get(name, ["", ""])) for name in rows},
+                     index=[*rows.index, MEAN, STD])  # fmt: skip
+
+
+def markdown(table: DataFrame, first: str) -> str:
+    """A Markdown table; `first` heads the index; fractions with three digits."""
+    lines = ["| " + " | ".join([first, *map(str, table.columns)]) + " |", "|---" * (table.shape[1] + 1) + "|"]
+    for name, row in zip(table.index, table.itertuples(index=False), strict=True):
+        lines.append("| " + " | ".join([str(name), *map(_cell, row)]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(value: object) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return "–" if np.isnan(value) else f"{value:.3f}"

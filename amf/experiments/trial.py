@@ -1,15 +1,18 @@
-"""A trial: one recipe and changed copies of it, cross-validated side by side inside the training data."""
+"""A trial: one recipe and changed copies of it, cross-validated side by side on the same folds by slide."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from pandas import DataFrame
+from scipy.special import expit
 
 from amf.data.figures import Figures
-from amf.data.splits import group_kfold
+from amf.data.splits import Split, group_kfold
 from amf.experiments.folds import chosen, collect, fold_folder, run_fold, slug
-from amf.experiments.record import write_record
-from amf.experiments.scores import confidences_of, markdown, scores
-from amf.files import written_whole
+from amf.experiments.paper import paper_metrics
+from amf.experiments.record import markdown, write_record
+from amf.files import write_text, written_whole
 from amf.training.checkpoint import remove_checkpoints
 from amf.training.recipe import BASELINE, Recipe, override
 
@@ -17,33 +20,66 @@ FOLDS = 3
 TABLE = "trial"
 
 
-def fold_recipe(recipe: Recipe, fold: int) -> Recipe:
-    """The recipe with the fold's own seed: weights and draws differ between folds, not between variants."""
-    return override(recipe, {"optimise.seed": recipe.optimise.seed + fold})
+@dataclass(frozen=True)
+class Trial:
+    """What runs side by side.
 
-
-def run_trial(
-    variants: dict[str, Recipe], figures: Figures, out: Path, names: list[str], fold: int | None = None
-) -> None:
-    """Run some variants, all folds or the one of that number (from 0), each resumable.
-
-    Folds keep slides together and are the same for all variants.
-
-    Raises
-    ------
-    DataError : there is no such fold, or a folder holds one of another recipe or table.
+    Attributes
+    ----------
+    variants : recipes by name, BASELINE among them.
+    folds : how many; slides are kept together, and the folds are the same for all variants.
+    seed_by_fold : whether weights and draws differ between folds, as the seed grows with their number;
+        between variants they never do.
     """
-    splits = group_kfold(figures.table, FOLDS, variants[BASELINE].optimise.seed)
-    for name in names:
-        for split in chosen(splits, fold):
-            print(f"{name}, {split.name}", flush=True)
-            folder = fold_folder(out / slug(name), split)
-            run_fold(fold_recipe(variants[name], splits.index(split)), figures, split, folder)
-            remove_checkpoints(folder)
+
+    variants: Mapping[str, Recipe]
+    folds: int = FOLDS
+    seed_by_fold: bool = True
+
+    def splits(self, figures: Figures) -> list[Split]:
+        """The folds."""
+        return group_kfold(figures.table, self.folds, self.variants[BASELINE].optimise.seed)
+
+    def recipe(self, name: str, fold: int) -> Recipe:
+        """A variant's recipe in one fold, from 0."""
+        recipe = self.variants[name]
+        return override(recipe, {"optimise.seed": recipe.optimise.seed + fold * self.seed_by_fold})
+
+    def run(self, figures: Figures, out: Path, names: Sequence[str], fold: int | None = None) -> None:
+        """Run some variants, all folds or the one of that number (from 0), each resumable.
+
+        The checkpoints of a finished fold are removed: all variants' together are gigabytes.
+
+        Raises
+        ------
+        DataError : there is no such fold, or a folder holds one of another recipe, table or split.
+        """
+        splits = self.splits(figures)
+        for name in names:
+            for split in chosen(splits, fold):
+                print(f"{name}, {split.name}", flush=True)
+                folder = fold_folder(out / slug(name), split)
+                run_fold(self.recipe(name, splits.index(split)), figures, split, folder)
+                remove_checkpoints(folder)
+
+    def collect(self, figures: Figures, out: Path) -> DataFrame:
+        """Join all variants: one row a variant and fold, with the paper's metrics at 0.5.
+
+        Raises
+        ------
+        DataError : a fold is missing, or was of another recipe, table or split.
+        """
+        parts = []
+        for name in self.variants:
+            for number, split in enumerate(self.splits(figures)):
+                predictions = collect(self.recipe(name, number), figures, out / slug(name), [split])
+                metrics = paper_metrics(expit(predictions["logit"]), predictions["label"])
+                parts.append({"variant": name, "fold": split.name, **metrics})
+        return DataFrame(parts)
 
 
-def collect_trial(variants: dict[str, Recipe], figures: Figures, out: Path) -> DataFrame:
-    """Join all variants; write each fold's scores and the table to `out`.
+def collect_trial(trial: Trial, figures: Figures, out: Path) -> DataFrame:
+    """Join all variants; write each fold's metrics and the table to `out`.
 
     Returns
     -------
@@ -53,27 +89,19 @@ def collect_trial(variants: dict[str, Recipe], figures: Figures, out: Path) -> D
     ------
     DataError : a fold is missing, or was of another recipe, table or split.
     """
-    splits = group_kfold(figures.table, FOLDS, variants[BASELINE].optimise.seed)
-    parts = []
-    for name, recipe in variants.items():
-        for number, split in enumerate(splits):
-            predictions = collect(fold_recipe(recipe, number), figures, out / slug(name), [split])
-            values = scores(confidences_of(predictions), predictions["label"])
-            parts.append({"variant": name, "fold": split.name, **values})
-    by_fold = DataFrame(parts)
-    table = paired_differences(by_fold)
-    base = variants[BASELINE]
+    by_fold = trial.collect(figures, out)
+    table, base = paired_differences(by_fold), trial.variants[BASELINE]
     with written_whole(out / f"{TABLE}-folds.csv") as partial:
         by_fold.to_csv(partial, index=False)
-    with written_whole(out / f"{TABLE}.md") as partial:
-        partial.write_text(
-            f"Recipe {base.name}, table {figures.table_hash[:12]} ({len(figures.table)} figures), {FOLDS} "
-            f"folds by slide with the seeds {base.optimise.seed} to {base.optimise.seed + FOLDS - 1}. "
-            "Baseline absolute, mean ± std over the folds; others: mean ± std of the differences to the "
-            "baseline, fold by fold (n − 1).\n\n" + markdown(table, "variant"),
-            encoding="utf-8",
-        )
-    write_record(out, figures, variants={name: r.model_dump(mode="json") for name, r in variants.items()})
+    write_text(
+        out / f"{TABLE}.md",
+        f"Recipe {base.name}, table {figures.table_hash[:12]} ({len(figures.table)} figures), {trial.folds} "
+        f"folds by slide with the seeds {base.optimise.seed} to {base.optimise.seed + trial.folds - 1}. "
+        "Baseline absolute, mean ± std over the folds; others: mean ± std of the differences to the "
+        "baseline, fold by fold (n − 1).\n\n" + markdown(table, "variant"),
+    )
+    variants = {name: recipe.model_dump(mode="json") for name, recipe in trial.variants.items()}
+    write_record(out, figures, variants=variants)
     return table
 
 
