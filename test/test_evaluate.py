@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.metrics import balanced_accuracy_score
 
 from amf.cli import main as amf
 from docs.make_example_report import draw_predictions
@@ -43,6 +44,34 @@ def test_interval_encloses_the_score_and_narrows_with_figures(tmp_path: Path) ->
         assert numbers["intervals"]["resampled"] == "slides"
         widths.append(high - low)
     assert widths[1] < widths[0]
+
+
+def test_species_and_tumours_have_rows_of_their_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figures = draw_predictions(np.random.default_rng(0), slides=40).drop(columns="label", errors="ignore")
+    truth = draw_predictions(np.random.default_rng(0), slides=40).drop(columns=["class", "confidence"])
+    canine = np.arange(len(truth)) % 3 == 0
+    truth["species"] = np.where(canine, "canine", None)
+    truth["tumor"] = "lymphoma"
+    figures.to_csv(tmp_path / "p.csv", index=False)
+    truth.to_csv(tmp_path / "truth.csv", index=False)
+    command = ["evaluate", str(tmp_path / "p.csv"), "--truth", str(tmp_path / "truth.csv")]
+    assert amf([*command, "--output", str(tmp_path), "--replicates", "100"]) == 0
+
+    numbers = json.loads((tmp_path / "metrics.json").read_text())
+    groups = numbers["groups"]
+    assert list(groups) == ["species_canine", "species_not published", "tumor_lymphoma"]
+    assert not {"species_canine", "tumor_lymphoma"} & set(numbers["aggregates"]), "the organisers have none"
+    own = figures[canine]
+    expected = balanced_accuracy_score(truth["label"][canine], own["class"] == "atypical")
+    assert groups["species_canine"]["balanced_accuracy"] == pytest.approx(expected)
+    assert numbers["figures"]["species_canine"]["all"] == canine.sum()
+    low, high = numbers["intervals"]["species_canine"]["balanced_accuracy"]
+    assert low < expected < high
+    assert groups["tumor_lymphoma"]["roc_auc"] == numbers["aggregates"]["overall_roc_auc"]
+    assert "species: canine" in capsys.readouterr().out
+    assert "<td>tumour: lymphoma</td>" in (tmp_path / "report.html").read_text()
 
 
 def test_table_without_domains_and_slides(tmp_path: Path) -> None:

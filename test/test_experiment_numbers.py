@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.special import expit
+from sklearn.metrics import balanced_accuracy_score
 
 from amf.errors import DataError, RecipeError
 from amf.evaluation import bootstrap
@@ -14,9 +15,9 @@ from amf.evaluation.predictions import Predictions
 from amf.evaluation.threshold import fit_threshold
 from amf.experiments.ablation import differences
 from amf.experiments.calibration import calibrate, threshold_costs
-from amf.experiments.lodo import Lodo, Member, compare, summarise
+from amf.experiments.lodo import Lodo, Member, compare, summarise, summarise_groups
 from amf.experiments.paper import paper_metrics
-from amf.experiments.record import markdown
+from amf.experiments.record import markdown, with_mean_and_std
 from amf.training.recipe import read_grid, read_recipe, read_variants
 
 from .small import compact_recipe
@@ -67,6 +68,27 @@ def test_a_domains_labels_take_no_part_in_its_threshold() -> None:
     assert after["threshold"]["b"] == before["threshold"]["b"]
     assert after["threshold"]["a"] != before["threshold"]["a"]
     assert after["BA fitted"]["b"] == pytest.approx(1 - before["BA fitted"]["b"])
+
+
+def test_species_and_tumours_pool_their_domains() -> None:
+    predictions = synthetic().assign(tumor=None)
+    predictions["species"] = np.where(predictions["domain"] == "c", "canine", "human")
+    summary = summarise(predictions)
+    groups = summarise_groups(predictions, with_mean_and_std(summary))
+    assert list(groups.index) == ["species: canine", "species: human", "tumour: not published"]
+    canine, human = groups.loc["species: canine"], groups.loc["species: human"]
+    assert canine["BA fitted"] == pytest.approx(summary["BA fitted"]["c"]), "one domain: its own row"
+    assert canine["AUC"] == pytest.approx(summary["AUC"]["c"])
+    own = predictions[predictions["species"] == "human"]
+    right = (expit(own["logit"]) >= own["domain"].map(summary["threshold"])) == own["label"]
+    recalls = [right[own["label"] == label].mean() for label in (1, 0)]
+    assert (human["AMF recall fitted"], human["NMF recall fitted"]) == pytest.approx(tuple(recalls))
+    assert human["BA fitted"] == pytest.approx(np.mean(recalls))
+    assert human["BA at 0.5"] == pytest.approx(balanced_accuracy_score(own["label"], own["logit"] >= 0))
+    assert (human["domains"], human["n"], human["AMF"]) == (2, len(own), own["label"].sum())
+    extremes = [human[f"{end} domain's BA at 0.5"] for end in ("lowest", "highest")]
+    assert extremes == sorted(summary["BA at 0.5"][["a", "b"]])
+    assert groups.loc["tumour: not published", "n"] == len(predictions)
 
 
 def test_the_order_of_the_figures_decides_nothing() -> None:

@@ -118,7 +118,10 @@ def test_the_summary_holds_a_naive_count(finished: Path) -> None:
         assert row["AUC"] == pytest.approx(np.mean(pairs))
     assert summary.loc["mean", "BA at 0.5"] == pytest.approx(sum(accuracies) / 3)
     assert summary.loc["std", "BA at 0.5"] == pytest.approx(np.std(accuracies, ddof=1))
+    groups = pd.read_csv(finished / "summary-groups.csv", index_col="group")
+    assert groups["n"].to_dict() == {"species: not published": 120, "tumour: not published": 120}
     text = (finished / "summary.md").read_text()
+    assert "| species: not published | 3 | 120 |" in text
     assert "0.851 ± 0.037" in text
     assert f"BA {summary.loc['mean', 'BA at 0.5']:.3f} ± {summary.loc['std', 'BA at 0.5']:.3f}" in text
     assert (finished / "summary.png").stat().st_size > 10_000

@@ -14,13 +14,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "predictions",
         type=Path,
         help="folder in the platform's layout (predictions.json, <pk>/output/…, ground_truth.json), or a "
-        "table (.csv, .parquet, .json) with image, class, confidence, optionally page, label, domain, slide",
+        "table (.csv, .parquet, .json) with image, class, confidence, optionally page, label, domain, slide, "
+        "species, tumor",
     )
     parser.add_argument(
         "--truth",
         type=Path,
         metavar="FILE",
-        help="ground_truth.json, or a table with image, label, domain, slide",
+        help="ground_truth.json, or a table with image, label, domain, slide, species, tumor",
     )
     parser.add_argument(
         "--compare", type=Path, metavar="OTHER", help="predictions of the same figures to test against"

@@ -140,7 +140,7 @@ def domains(summary: dict[str, Any]) -> str:
         (key, summary["intervals"][key]["balanced_accuracy"]) for key in summary["figures"]
     ):
         value = scores_of(summary, name)["balanced_accuracy"]
-        if name != "overall" and value is not None:
+        if name.startswith("domain_") and value is not None:
             rows.append((value, name.removeprefix("domain_"), interval))
     rows.sort(reverse=True)
     overall = summary["aggregates"]["overall_balanced_accuracy"]

@@ -3,7 +3,8 @@
 Both become one table of figures, one row each:
 
     image (str), page (Int64, <NA> for a single patch), label (int64, 1 = AMF), predicted (int64, 1 = AMF),
-    confidence (float64, P(atypical)), and where known domain and slide.
+    confidence (float64, P(atypical)), and where known domain, slide, species and tumor ("not published" where
+    it is empty).
 """
 
 import json
@@ -192,7 +193,7 @@ def _read_tables(source: Path, truth_path: Path | None) -> Predictions:
         raise DataError(f"{source} has no column 'label': add one, or name the truth with --truth")
     columns = ["image", "page", "label", "predicted", "confidence"]
     table["label"] = truth["label"]
-    for column in ("domain", "slide"):
+    for column in ("domain", "slide", "species", "tumor"):
         if column in truth:
             table[column] = truth[column]
             columns.append(column)
@@ -218,6 +219,8 @@ def _check_truth(path: Path, truth: DataFrame) -> DataFrame:
     _refuse_rows(path, labels, ~labels.isin([0, 1]), "the label is {}, expected 0 (NMF) or 1 (AMF)")
     for column in truth.columns.intersection(["domain", "slide"]):
         _refuse_rows(path, truth["image"], truth[column].isna(), f"{{!r}} has no {column}")
+    for column in truth.columns.intersection(["species", "tumor"]):
+        truth = truth.assign(**{column: truth[column].fillna("not published")})
     return truth.assign(label=labels.astype("int64"))
 
 

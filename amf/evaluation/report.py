@@ -74,6 +74,7 @@ def render(predictions: Predictions, numbers: dict[str, Any], title: str, patche
         numbers=numbers,
         metrics=metrics.METRICS,
         parts=[_part(numbers, name) for name in numbers["figures"]],
+        domains=sum(name.startswith("domain_") for name in numbers["figures"]),
         charts=[(name, Markup(chart)) for name, chart in figure_charts],  # our own SVG, not to be escaped
         domain_chart=Markup(charts.domains(numbers)) if "domain" in figures else None,
         galleries=[
@@ -85,9 +86,9 @@ def render(predictions: Predictions, numbers: dict[str, Any], title: str, patche
 
 
 def _part(numbers: dict[str, Any], name: str) -> tuple[str, Any, Any, Any]:
-    """What the tables show of "overall" or of one domain: name, counts, scores, intervals."""
+    """What the tables show of all figures or of a part of them: name, counts, scores, intervals."""
     scores = summary.scores_of(numbers, name)
-    return name.removeprefix("domain_"), numbers["figures"][name], scores, numbers["intervals"][name]
+    return summary.part_label(name), numbers["figures"][name], scores, numbers["intervals"][name]
 
 
 def gallery(figures: DataFrame, label: int, patches: Path | None) -> list[Card]:

@@ -7,6 +7,9 @@ from amf.evaluation import bootstrap, metrics
 from amf.evaluation.predictions import Predictions
 from amf.evaluation.threshold import threshold_regret
 
+GROUPS = {"domain": "", "species": "species: ", "tumor": "tumour: "}
+"""Columns whose values are evaluated apart, and the words before a value."""
+
 
 def summarise(
     predictions: Predictions, replicates: int, seed: int, other: Predictions | None = None
@@ -26,11 +29,17 @@ def summarise(
     aggregates, domain_notes = metrics.aggregates(figures)
     threshold, threshold_notes = threshold_regret(figures)
     parts = {"overall": figures}
-    if "domain" in figures:
-        parts |= {f"domain_{domain}": part for domain, part in figures.groupby("domain", sort=True)}
+    for column in GROUPS:
+        if column in figures:
+            parts |= {f"{column}_{name}": part for name, part in figures.groupby(column, sort=True)}
     summary = {
         "results": {},
         "aggregates": aggregates,
+        "groups": {
+            name: metrics.metrics_of(part)
+            for name, part in parts.items()
+            if name.startswith(("species_", "tumor_"))
+        },
         "figures": {name: _counts(part) for name, part in parts.items()},
         "intervals": {
             "level": bootstrap.LEVEL,
@@ -73,7 +82,7 @@ def as_text(summary: dict[str, Any]) -> str:
                 scores["sensitivity"],
                 scores["specificity"],
                 scores["roc_auc"],
-                name=name.removeprefix("domain_"),
+                name=part_label(name),
             )
         )
     threshold, calibration = summary["threshold"], summary["calibration"]
@@ -101,8 +110,8 @@ def _line(*cells: object, name: str) -> str:
 
 
 def scores_of(summary: dict[str, Any], name: str) -> dict[str, float | None]:
-    """The five metrics of "overall" or of "domain_…"; None where the class they rest on is absent."""
-    aggregates, counts = summary["aggregates"], summary["figures"][name]
+    """The five metrics of one of the parts in `figures`; None where the class they rest on is absent."""
+    aggregates, counts = summary["aggregates"] | summary["groups"], summary["figures"][name]
     if name == "overall":
         return {metric: aggregates[f"overall_{metric}"] for metric in metrics.METRICS}
     scores = dict(aggregates[name])
@@ -111,6 +120,14 @@ def scores_of(summary: dict[str, Any], name: str) -> dict[str, float | None]:
     if counts["normal"] == 0:
         scores["specificity"] = scores["balanced_accuracy"] = None
     return scores
+
+
+def part_label(name: str) -> str:
+    """What a reader calls a part: a domain by its name, the others with their kind before it."""
+    for column, words in GROUPS.items():
+        if name.startswith(f"{column}_"):
+            return words + name.removeprefix(f"{column}_")
+    return name
 
 
 def decimals(value: float | None) -> str:

@@ -138,7 +138,10 @@ def collect_lodo(members: Sequence[Recipe], figures: Figures, out: Path) -> Lodo
         done.predictions.to_csv(partial, index=False)
     with written_whole(out / f"{SUMMARY}.csv") as partial:
         summary.to_csv(partial, index_label="domain")
-    write_text(out / f"{SUMMARY}.md", report(done, summary))
+    groups = summarise_groups(done.predictions, summary)
+    with written_whole(out / f"{SUMMARY}-groups.csv") as partial:
+        groups.to_csv(partial, index_label="group")
+    write_text(out / f"{SUMMARY}.md", report(done, summary, groups))
     draw_domain_bars(summary, out / f"{SUMMARY}.png")
     write_record(
         out,
@@ -226,8 +229,41 @@ def summarise(predictions: DataFrame) -> DataFrame:
     return DataFrame.from_dict(rows, orient="index")
 
 
-def report(lodo: Lodo, summary: DataFrame) -> str:
-    """The summary (with the rows mean and std) as Markdown, the paper's mean below ours."""
+def summarise_groups(predictions: DataFrame, summary: DataFrame) -> DataFrame:
+    """Score species and tumours, each figure called at 0.5 and at its domain's fitted threshold.
+
+    The paper gives the range over the domains of a species; figures of all its domains are pooled here, too.
+
+    Parameters
+    ----------
+    summary : see `summarise`.
+
+    Returns
+    -------
+    One row a species and a tumour: domains, n, AMF, AUC, BA "at 0.5" and "fitted", both recalls "fitted", and
+    the lowest and highest BA at 0.5 over its domains.
+    """
+    figures, rows = called(predictions, summary), {}
+    for column in ("species", "tumor"):
+        for name, own in figures.groupby(figures[column].fillna("not published")):
+            at_half = paper.paper_metrics(own["confidence"], own["label"])
+            fitted = paper.paper_metrics(own["predicted"], own["label"])
+            by_domain = summary[f"BA at {paper.THRESHOLD}"][sorted(own["domain"].unique())]
+            rows[f"{column.replace('tumor', 'tumour')}: {name}"] = {
+                "domains": len(by_domain),
+                "n": len(own),
+                "AMF": int(own["label"].sum()),
+                "AUC": at_half["AUC"],
+                f"BA at {paper.THRESHOLD}": at_half["BA"],
+                **{f"{name} fitted": fitted[name] for name in ("BA", "AMF recall", "NMF recall")},
+                f"lowest domain's BA at {paper.THRESHOLD}": by_domain.min(),
+                f"highest domain's BA at {paper.THRESHOLD}": by_domain.max(),
+            }
+    return DataFrame.from_dict(rows, orient="index")
+
+
+def report(lodo: Lodo, summary: DataFrame, groups: DataFrame) -> str:
+    """Both summaries (that of the domains with mean and std) as Markdown, the paper's mean below ours."""
     theirs = ", ".join(f"{name} {mean:.3f} ± {std:.3f}" for name, (mean, std) in paper.LODO.items())
     ours = ", ".join(f"{name} {_mean_and_std(summary, f'{name} at 0.5')}" for name in paper.LODO)
     several = f", the logits of {len(lodo.members)} members averaged" if len(lodo.members) > 1 else ""
@@ -236,6 +272,7 @@ def report(lodo: Lodo, summary: DataFrame) -> str:
             f"{lodo.names}{several}; table {lodo.table_hash[:12]} ({len(lodo.predictions)} figures).",
             "",
             markdown(summary, "held-out domain"),
+            markdown(groups, "species, tumour"),
             DEFINITIONS,
             f"- ours, at 0.5: {ours}",
             f"- ours, fitted: BA {_mean_and_std(summary, 'BA fitted')}",
