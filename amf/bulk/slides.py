@@ -17,6 +17,7 @@ from amf.data.patches import window_name
 from amf.data.slide import PATCH_UM_PER_PX, SAME_SCALE, Slide, open_slide
 from amf.errors import DataError, JobError
 from amf.inference.predict import Predictor
+from amf.model.preprocess import PATCH_PX
 
 TABLE_SUFFIXES = (".csv", ".parquet")
 SUFFIXES = (".geojson", ".json", *TABLE_SUFFIXES)
@@ -90,7 +91,8 @@ def open_work(slide_path: Path, figures_path: Path, mpp: float | None = None) ->
         _item(slide, figure, number, figures.on_canvas, resolution)
         for number, figure in enumerate(figures.figures)
     ]
-    items.sort(key=lambda item: (item.y // slide.tile_height, item.x, item.y, item.number))
+    half = round(PATCH_PX * PATCH_UM_PER_PX / resolution / 2)  # px: a patch starts this far above its centre
+    items.sort(key=lambda item: ((item.y - half) // slide.tile_height, item.x, item.y, item.number))
     return SlideWork(slide, items, figures, notes)
 
 
