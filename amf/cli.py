@@ -23,6 +23,7 @@ COMMANDS = {  # command = module of amf.commands -> one line of help
     "evaluate": "score predictions as the organisers do, with intervals, and write a report",
     "inspect": "verify a bundle and print what is in it",
     "slide": "classify the mitotic figures of slides: GeoJSON, CSV or databases in, GeoJSON or tables out",
+    "review": "one page to look at predictions, correct them by vote and download the votes",
     "predict": "score folders, files or tables of patches and stacks into one table",
 }
 

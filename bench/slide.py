@@ -2,10 +2,10 @@
 
     python -m bench.slide [--figures 10000] [--side 40000] [--rounds 3] [--model DIR]
 
-The slide is a pyramid of JPEG tiles of 256 px, the figures lie anywhere on it in any order. Of two loops, one
-scores patch by patch, one gathers batches of 64. All run in alternation, each in a process of its own; medians
-of the figures a second once loaded are printed, ratios, and the peak of memory for all figures and for a tenth
-of them, which should be about the same.
+The slide is a pyramid of JPEG tiles of 256 px, the figures lie anywhere on it in any order. Of two
+loops, one scores patch by patch, one gathers batches of 64. All run in alternation, each in a process of
+its own. Medians of the figures a second once loaded are printed, ratios, and the peak of memory for all
+figures and for a tenth, which should be about the same.
 """
 
 import argparse

@@ -176,7 +176,7 @@ def _load_ground_truth(path: Path) -> dict[str, tuple[list[int], list[int]]]:
 
 
 def _read_tables(source: Path, truth_path: Path | None) -> Predictions:
-    table = _load_table(source, required=["image", "class", "confidence"])
+    table = load_table(source, required=["image", "class", "confidence"])
     unknown = ~table["class"].isin(list(CLASSES))
     _refuse_rows(source, table["class"], unknown, "the class is {!r}, expected 'normal' or 'atypical'")
     table["confidence"] = _numbers(source, table["confidence"])
@@ -211,7 +211,7 @@ def _load_truth_table(path: Path) -> DataFrame:
             ]
             table = DataFrame(rows, columns=["image", "page", "label", "domain"])
             return table.astype({"page": "Int64"})
-    return _load_table(path, required=["image", "label"])
+    return load_table(path, required=["image", "label"])
 
 
 def _check_truth(path: Path, truth: DataFrame) -> DataFrame:
@@ -244,8 +244,13 @@ def _match(table: DataFrame, truth: DataFrame, source: Path, truth_path: Path) -
     return merged.drop(columns="_merge")
 
 
-def _load_table(path: Path, required: list[str]) -> DataFrame:
-    """A table with a clean index, text where text is meant and a `page` column."""
+def load_table(path: Path, required: list[str]) -> DataFrame:
+    """A table with a clean index, text where text is meant and a `page` column.
+
+    Raises
+    ------
+    DataError : no table, a column of `required` is missing, or an (image, page) is there twice.
+    """
     text = {"image": str, "slide": str, "class": str}
     try:
         if path.suffix == ".csv":
