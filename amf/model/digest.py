@@ -10,6 +10,9 @@ FILE_NAME = "bundle.json"
 MAX_DESCRIPTION_BYTES = 4 << 20
 """A longer bundle.json is none: ours, with all of its provenance, holds some thousand bytes."""
 
+MAX_WEIGHTS_BYTES = 64 << 30
+"""More than any member has: hashing is not begun for what loading will refuse by its size."""
+
 BLOCK_BYTES = 32 << 20
 """Read at once: between two blocks the thread waits for the interpreter, up to 5 ms while others import."""
 
@@ -25,7 +28,9 @@ def begin(folder: Path) -> None:
     with contextlib.suppress(OSError, ValueError, LookupError, TypeError, RecursionError):
         for member in json.loads(read_description(folder))["members"]:
             path = folder / Path(member["weights"]).name
-            if path not in _begun and path.is_file():  # opening a pipe would wait for its writer
+            if path in _begun or not path.is_file():  # opening a pipe would wait for its writer
+                continue
+            if path.stat().st_size <= MAX_WEIGHTS_BYTES:
                 _begun[path] = _pool.submit(_sha256, path)
 
 
