@@ -33,9 +33,9 @@ def test_full_size_backbones_have_their_published_size(name: str, parameters: fl
 
 
 @pytest.mark.parametrize("name", sorted(BACKBONES.keys() - {"timm"}))
-def test_every_entry_states_a_hub_or_is_ours(name: str) -> None:
+def test_every_entry_states_where_its_weights_are_or_is_ours(name: str) -> None:
     entry = BACKBONES[name]
-    assert (entry.hub is None) == (entry.licence == "ours")
+    assert (entry.hub is None and entry.package is None) == (entry.licence == "ours")
 
 
 def test_cls_pooling_takes_the_class_token_and_virchow2_appends_the_mean_of_patch_tokens() -> None:
@@ -78,6 +78,7 @@ def test_the_compact_path_imports_nothing_heavy() -> None:
         "import sys; sys.argv=['x','--help']\n"
         "import amf.inference.job, amf.model.backbones\n"
         "amf.model.backbones.build('compact', {})\n"
+        "amf.model.backbones.build('efficientnet-lite0', {})\n"
         "heavy = {'timm','torchvision','peft','pandas','sklearn','matplotlib','SimpleITK','accelerate',"
         "'transformers','amf.training','amf.evaluation','scipy','huggingface_hub'}\n"
         "print(sorted(heavy & set(sys.modules)))"

