@@ -37,6 +37,7 @@ from amf.inference.predict import score
 from amf.model.device import compute_dtype
 from amf.model.preprocess import normalise, resize
 from amf.training.checkpoint import CURRENT, load_checkpoint, save_checkpoint
+from amf.training.depthwise import quicken
 from amf.training.losses import (
     SupervisedContrastiveLoss,
     adaptive_focal_loss,
@@ -122,6 +123,8 @@ class _Run:
             recompute_activations(trainee.classifier, optimise.activation_checkpointing)
         if self.accelerator.mixed_precision != "no":
             hold_frozen_in(trainee, DTYPES[self.accelerator.mixed_precision])
+        if self.device.type == "cpu":
+            quicken(trainee)
         trainee = trainee.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         groups = decay_groups(trainee, optimise.weight_decay)
         optimiser = torch.optim.AdamW(groups, optimise.learning_rate, fused=True)
