@@ -18,7 +18,7 @@ from amf.training.network import (
     recompute_activations,
     trainable_state,
 )
-from amf.training.recipe import override, read_recipe
+from amf.training.recipe import Model, override, read_recipe
 
 from .conftest import ROOT
 from .small import FAMILIES, TARGETS, adapted_recipe, compact_recipe, publish
@@ -205,3 +205,35 @@ def test_the_embedding_is_taken_before_dropout() -> None:
     assert torch.equal(embeddings, same)
     assert not torch.equal(logits, others)
     assert embeddings.all()  # GELU gives no exact zeros, dropout nine in ten
+
+
+def test_frozen_blocks_stay_as_published_and_their_norms_too() -> None:
+    spec = Model(backbone="efficientnet-lite0", weights="imagenet", train="all", frozen_blocks=3, hidden=8)
+    network = Trainee(build_classifier(spec, seed=0), domains=2).train()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    optimiser = torch.optim.SGD([p for p in network.parameters() if p.requires_grad], 0.1)
+    logits, _, domains = network(torch.randn(4, 3, 64, 64), 1.0)
+    (logits.square().sum() + domains.sum()).backward()
+    optimiser.step()
+    changed = {name for name, tensor in network.state_dict().items() if not torch.equal(tensor, before[name])}
+    front = ("classifier.backbone.stem.", *(f"classifier.backbone.blocks.{block}." for block in range(3)))
+    assert not any(name.startswith(front) for name in changed)
+    assert {"classifier.backbone.blocks.3.layers.0.norm.running_mean", "classifier.logit.weight"} <= changed
+    assert changed <= trainable_state(network).keys()  # nothing that was learnt is left out of a checkpoint
+    assert not any(name.startswith(front) for name in trainable_state(network))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"backbone": "compact"}, {"weights": "random"}, {"train": "head"}, {"backbone": "h-optimus-0"}],
+)
+def test_blocks_are_frozen_only_where_there_are_published_ones(changes: dict[str, str]) -> None:
+    spec = {"backbone": "efficientnet-lite0", "weights": "imagenet", "train": "all", "frozen_blocks": 3}
+    with pytest.raises(ValueError, match="frozen_blocks is for an EfficientNet-Lite"):
+        Model.model_validate(spec | changes)
+
+
+def test_more_frozen_blocks_than_there_are_is_refused() -> None:
+    spec = Model(backbone="efficientnet-lite0", weights="imagenet", train="all", frozen_blocks=17)
+    with pytest.raises(RecipeError, match="frozen_blocks is 17, expected at most the network's 16"):
+        build_classifier(spec, seed=0)

@@ -1,8 +1,8 @@
 """Depthwise convolutions with a quick way to their gradients on a CPU.
 
 oneDNN has no fast backward pass for stride 2 in bfloat16, nor for the weights of 5 x 5 filters in any type:
-these took most of an EfficientNet's training step. In float32, and with a 5 x 5 filter's gradient put together
-from four of 3 x 3, the step of EfficientNet-Lite0 at 96 px takes 1.7 times less CPU time.
+these took most of an EfficientNet's training step. With gradients in float32, that of a 5 x 5 filter put
+together from four of 3 x 3, a step of EfficientNet-Lite0 at 96 px takes 1.7 times less CPU time.
 """
 
 from functools import partial

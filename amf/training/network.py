@@ -1,7 +1,7 @@
 """From a recipe to the network that is trained: weights, adapters, what is frozen, and the domain head."""
 
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from amf.errors import RecipeError
 from amf.model.bundle import fill_computed_buffers
 from amf.model.classifier import Classifier
+from amf.model.efficientnet_lite import EfficientNetLite
 from amf.model.torchvision_shim import ensure_torchvision
 from amf.training.losses import DomainHead
 from amf.training.pretrained import load_pretrained
@@ -80,7 +81,25 @@ def build_classifier(spec: Model, seed: int) -> Classifier:
         adapt(classifier.backbone, spec.lora)
     elif spec.train == "head":
         classifier.backbone.requires_grad_(False)
+    elif spec.frozen_blocks:
+        freeze_front(classifier, spec.frozen_blocks)
     return classifier
+
+
+def freeze_front(classifier: Classifier, blocks: int) -> None:
+    """Freeze an EfficientNet-Lite's stem and first blocks: their feature maps are large and cost the most.
+
+    Raises
+    ------
+    RecipeError : it has fewer blocks.
+    """
+    backbone = cast(EfficientNetLite, classifier.backbone)
+    if blocks > len(backbone.blocks):
+        raise RecipeError(
+            f"model.frozen_blocks is {blocks}, expected at most the network's {len(backbone.blocks)}"
+        )
+    backbone.stem.requires_grad_(False)
+    backbone.blocks[:blocks].requires_grad_(False)
 
 
 def _built(spec: Model) -> Classifier:
@@ -142,10 +161,14 @@ def decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]
 
 
 def trainable_state(module: nn.Module) -> dict[str, Tensor]:
-    """What training changes, sharing memory: trainable parameters, and the buffers where all are trainable.
+    """What training changes, sharing memory: trainable parameters, statistics of trainable batch norms.
 
     The frozen part of a foundation model is left out: its file is at hand, and it is large.
     """
+    if all(parameter.requires_grad for parameter in module.parameters()):
+        return dict(module.state_dict())
     learnt = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
-    whole = len(learnt) == sum(1 for _ in module.parameters())
-    return {name: tensor for name, tensor in module.state_dict().items() if whole or name in learnt}
+    for name, part in module.named_modules():
+        if isinstance(part, _BatchNorm) and any(p.requires_grad for p in part.parameters(recurse=False)):
+            learnt |= {f"{name}.{buffer}" for buffer, _ in part.named_buffers(recurse=False)}
+    return {name: tensor for name, tensor in module.state_dict().items() if name in learnt}

@@ -46,6 +46,9 @@ class Model(_Section):
     )
     train: Literal["all", "head", "lora"]
     lora: Lora | None = None
+    frozen_blocks: int = Field(
+        0, ge=0, description="EfficientNet-Lite: stem and first blocks stay as they are"
+    )
     hidden: int = Field(256, ge=0, description="units of the MLP head; 0 makes it linear")
     dropout: float = Field(0.2, ge=0, lt=1)
     field_of_view_px: int | None = Field(None, ge=16, le=128, description="default: the backbone's own")
@@ -62,6 +65,12 @@ class Model(_Section):
             raise ValueError(f"train is {self.train!r}, expected 'lora' exactly where a lora section stands")
         if self.weights == "random" and self.train != "all":
             raise ValueError(f"weights are random and train is {self.train!r}: nothing would ever be learnt")
+        if self.frozen_blocks and (
+            not self.backbone.startswith("efficientnet-lite")
+            or self.train != "all"
+            or self.weights == "random"
+        ):
+            raise ValueError("frozen_blocks is for an EfficientNet-Lite with weights, and train: all")
         if self.lora is not None and self.backbone == "compact":
             raise ValueError("the compact backbone is trained whole, expected a timm backbone under adapters")
         if self.symmetric and (self.backbone, self.weights, self.views) != ("compact", "random", 1):
