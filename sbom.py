@@ -8,6 +8,7 @@ and no serial number in it, so the same image gives the same bytes. Only the sta
 
 import json
 import subprocess
+import sys
 from importlib.metadata import distributions
 from shutil import which
 
@@ -17,6 +18,12 @@ def python_components() -> list[dict[str, object]]:
     components = []
     for distribution in distributions():
         name, version = distribution.metadata["Name"], distribution.version
+        if not name:  # the remains of a broken installation, say
+            print(
+                f"sbom.py: left out {distribution.locate_file('')}: a distribution without a name",
+                file=sys.stderr,
+            )
+            continue
         component: dict[str, object] = {
             "type": "library",
             "name": name,

@@ -6,7 +6,8 @@ Our job and the reference run in alternation, each in a process of its own; medi
 `vit-g` is H-optimus-0's architecture at full size with random weights (about 7 GB in build/bench);
 `compact` is the bundle in model/, whose reference is EfficientNetV2-M. --cold drops the page cache before
 each run (root only). The floor is a bare `import torch`, plus the bytes of weights at the measured read
-speed, plus the operations at the measured matrix rate of the type the job computes in.
+speed, plus the operations at the measured matrix rate of the type the job computes in. The last lines are
+those of the invoke server (bench/server.py).
 """
 
 import argparse
@@ -28,6 +29,7 @@ from amf.model.device import DTYPES, compute_dtype
 from amf.model.digest import FILE_NAME
 from amf.model.spec import BundleSpec, MemberSpec
 from amf.model.torchvision_shim import ensure_torchvision
+from bench.server import print_server
 
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / "build" / "bench"
@@ -114,6 +116,7 @@ def measure(what: str, rounds: int, cold: bool) -> None:
     floor = print_floor(model, median["import torch"])
     print(f"job / floor {median['job'] / floor:.2f}")
     print("breakdown of one job, s:", breakdown(model))
+    print_server(JOB, output, model, rounds, median["job"])
 
 
 def timed(command: list[str]) -> tuple[float, float]:

@@ -1,10 +1,13 @@
 """What the image would hold and how it starts, read off the files that make it; `test.sh` runs it."""
 
 import ast
+import json
 import os
 import re
 import shutil
 import subprocess
+import sys
+import tarfile
 from collections import Counter
 from pathlib import Path
 
@@ -12,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
-FINAL_STAGE = DOCKERFILE[DOCKERFILE.rindex("\nFROM ") :]
+STAGES = {stage: text for text in DOCKERFILE.split("\nFROM ") for stage in re.findall(r" AS (\w+)\n", text)}
 
 
 def in_the_image():
@@ -81,24 +84,33 @@ def test_the_dockerfile_copies_nothing_else_and_adds_nothing_by_address():
 
 
 def test_the_base_image_is_pinned_to_the_torch_that_is_installed():
-    tag = re.search(r"^ARG BASE_IMAGE=pytorch/pytorch:(\S+)$", DOCKERFILE, re.MULTILINE)[1]
+    tag, digest = re.search(
+        r"^ARG BASE_IMAGE=pytorch/pytorch:(\S+)@sha256:([0-9a-f]+)$", DOCKERFILE, re.MULTILINE
+    ).groups()
     torch = re.search(r"^torch==(\S+)$", (ROOT / "requirements.txt").read_text(), re.MULTILINE)[1]
 
     assert re.fullmatch(rf"{re.escape(torch)}-cuda12\.\d+-cudnn\d+-runtime", tag)
+    assert len(digest) == 64
 
 
-def test_the_image_runs_a_job_as_a_user_without_rights():
-    assert re.findall(r"^USER (.+)$", FINAL_STAGE, re.MULTILINE) == ["10001:10001"]
-    assert "useradd --uid 10001 " in FINAL_STAGE
-    assert re.findall(r"^ENTRYPOINT (.+)$", FINAL_STAGE, re.MULTILINE) == [
-        '["python3", "/opt/app/inference.py"]'
-    ]
-    assert not re.search(r"^(CMD|VOLUME|EXPOSE)", FINAL_STAGE, re.MULTILINE)
+def test_both_images_run_as_a_user_without_rights_and_the_default_is_exec():
+    common, invoke, exec_ = STAGES["common"], STAGES["invoke"], STAGES["exec"]
+
+    assert re.findall(r"^USER (.+)$", common, re.MULTILINE) == ["10001:10001"]
+    assert "useradd --uid 10001 " in common
+    assert list(STAGES) == ["files", "common", "invoke", "exec"]  # docker builds the last one unless told
+    entry = '["python3", "/opt/app/inference.py"'
+    assert re.findall(r"^ENTRYPOINT (.+)$", DOCKERFILE, re.MULTILINE) == [f'{entry}, "--serve"]', f"{entry}]"]
+    assert 'LABEL org.grand-challenge.api-method="invoke"' in invoke
+    assert invoke.startswith("common ")
+    assert exec_.startswith("common ")
+    assert "api-method" not in common + exec_
+    assert not re.search(r"^(CMD|VOLUME|EXPOSE)", DOCKERFILE, re.MULTILINE)
 
 
 @pytest.mark.parametrize("name", ["version", "revision"])
 def test_the_image_says_where_it_comes_from(name):
-    assert f'org.opencontainers.image.{name}="${{{name.upper()}}}"' in FINAL_STAGE
+    assert f'org.opencontainers.image.{name}="${{{name.upper()}}}"' in STAGES["common"]
     assert f'--build-arg "{name.upper()}=${name}"' in (ROOT / "build.sh").read_text()
 
 
@@ -132,7 +144,8 @@ def test_jobs_run_under_every_restriction_of_the_platform():
 @pytest.fixture
 def script(tmp_path):
     """Run a copy of a script beside a copy of what it reads, with `docker` replaced by a shell script."""
-    for name in ("build.sh", "export.sh", "test.sh", "amf/__init__.py", "test/check_output.py"):
+    copied = ("build.sh", "export.sh", "test.sh", "amf/__init__.py", "test/check_output.py", ".dockerignore")
+    for name in copied:
         (tmp_path / "checkout" / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / "checkout" / name)
 
@@ -142,7 +155,6 @@ def script(tmp_path):
         fake.write_text(f'#!/bin/bash\necho "$@" >>{tmp_path}/calls\n{docker}\n')
         fake.chmod(0o755)
         environment = {**os.environ, "PATH": f"{fake.parent}:{os.environ['PATH']}"}
-        environment.pop("IMAGE", None)
         return subprocess.run(
             [tmp_path / "checkout" / name, *arguments],
             env=environment,
@@ -165,19 +177,78 @@ def test_build_refuses_a_checkout_without_weights(script, tmp_path):
     done = script("build.sh")
 
     assert done.returncode == 1
-    assert done.stderr == "model/bundle.json is missing: the image would have no weights\n"
+    expected = f"{tmp_path}/checkout/model/bundle.json is missing: the image would have no weights\n"
+    assert done.stderr == expected
     assert not (tmp_path / "calls").exists()
 
 
-def test_build_passes_the_base_image_version_and_options_on(script, tmp_path, monkeypatch):
-    write_checkout(tmp_path, "model/bundle.json", "{}")
+BUILD = 'tar --list --file - >"$0.context"'
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """All that a build takes, empty, and some things that it must not."""
+    names = ["Dockerfile", "requirements.txt", "sbom.py", "inference.py", "amf/errors.py", "amf/files.py"]
+    names += ["amf/model/bundle.py", "amf/inference/job.py", "model/bundle.json", "model/member0.safetensors"]
+    unwanted = [
+        "amf/model/__pycache__/x.pyc",
+        "amf/training/loop.py",
+        "model/member1.safetensors.partial",
+        "x",
+    ]
+    for name in names + unwanted:
+        write_checkout(tmp_path, name)
+    return {name for name in names if not name.startswith("model/")} | {"amf/__init__.py", ".dockerignore"}
+
+
+def files_of_context(tmp_path):
+    lines = (tmp_path / "bin" / "docker.context").read_text().splitlines()
+    return {line for line in lines if not line.endswith("/")}
+
+
+def test_build_passes_the_base_image_version_and_options_on(script, checkout, tmp_path, monkeypatch):
     monkeypatch.setenv("BASE_IMAGE", "stand-in:1")
-    done = script("build.sh", "--network", "host")
+    done = script("build.sh", "--network", "host", docker=BUILD)
 
     assert done.returncode == 0, done.stderr
     [call] = (tmp_path / "calls").read_text().splitlines()
-    assert "--build-arg BASE_IMAGE=stand-in:1 --network host ." in call
+    assert "--target exec --tag amf:latest" in call
+    assert call.endswith("--build-arg BASE_IMAGE=stand-in:1 --network host -")
     assert re.search(r"--build-arg VERSION=\d+\.\d+\.\d+ ", call)
+    assert files_of_context(tmp_path) == checkout | {"model/bundle.json", "model/member0.safetensors"}
+
+
+def test_build_takes_the_api_and_a_bundle_from_elsewhere(script, checkout, tmp_path, monkeypatch):
+    (tmp_path / "other").mkdir()
+    for name in ("bundle.json", "member0.safetensors", "member1.safetensors"):
+        (tmp_path / "other" / name).touch()
+    monkeypatch.setenv("API", "invoke")
+    monkeypatch.setenv("MODEL", "other")
+    done = script("build.sh", docker=BUILD)
+
+    assert done.returncode == 0, done.stderr
+    assert "--target invoke " in (tmp_path / "calls").read_text()
+    bundle = {"model/bundle.json", "model/member0.safetensors", "model/member1.safetensors"}
+    assert files_of_context(tmp_path) == checkout | bundle
+
+
+@pytest.mark.parametrize(("name", "value"), [("API", "serve"), ("MODEL", "nowhere")])
+def test_build_refuses_another_api_and_a_folder_that_is_no_bundle(
+    script, checkout, tmp_path, monkeypatch, name, value
+):
+    monkeypatch.setenv(name, value)
+    done = script("build.sh", docker=BUILD)
+
+    assert done.returncode == 1
+    assert value in done.stderr
+    assert not (tmp_path / "calls").exists()
+
+
+def test_build_fails_where_docker_does(script, checkout):
+    done = script("build.sh", docker="cat >/dev/null; exit 1")
+
+    assert done.returncode == 1
+    assert "built" not in done.stdout
 
 
 def save(*images):
@@ -195,6 +266,38 @@ def test_export_saves_one_image(script, tmp_path):
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "a.tar.gz").read_bytes()[:2] == b"\x1f\x8b"
     assert "amf:latest alone" in done.stdout
+
+
+def test_export_completes_a_name_without_a_tag_before_it_saves(script, tmp_path, monkeypatch):
+    monkeypatch.setenv("IMAGE", "registry:5000/team/amf")
+    done = script("export.sh", tmp_path / "a.tar.gz", docker=save("registry:5000/team/amf:latest"))
+
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "calls").read_text() == "save registry:5000/team/amf:latest\n"
+
+
+def test_export_packs_a_bundle_as_the_platform_unpacks_it(script, tmp_path, monkeypatch):
+    (tmp_path / "bundle").mkdir()
+    for name in ("bundle.json", "member0.safetensors", "member0.partial"):
+        (tmp_path / "bundle" / name).write_text(name)
+        (tmp_path / "bundle" / name).chmod(0o600)
+    monkeypatch.setenv("MODEL", "bundle")
+    done = script("export.sh", tmp_path / "out" / "a.tar.gz", docker=save("amf:latest"))
+
+    assert done.returncode == 0, done.stderr
+    with tarfile.open(tmp_path / "out" / "model.tar.gz") as archive:
+        assert archive.getnames() == [".", "./bundle.json", "./member0.safetensors"]
+        assert all(member.mode & 0o444 == 0o444 and member.uid == 0 for member in archive)
+        assert archive.extractfile("./bundle.json").read() == b"bundle.json"
+
+
+def test_export_refuses_a_folder_that_is_no_bundle_before_it_saves(script, tmp_path, monkeypatch):
+    monkeypatch.setenv("MODEL", "nowhere")
+    done = script("export.sh", tmp_path / "a.tar.gz", docker=save("amf:latest"))
+
+    assert done.returncode == 1
+    assert done.stderr == "nowhere/bundle.json is missing: nowhere is no bundle\n"
+    assert not (tmp_path / "calls").exists()
 
 
 @pytest.mark.parametrize(
@@ -225,22 +328,54 @@ ANSWER = '[{"class": "normal", "confidence": 0.25}]'
 BILL = '{"components": [{"purl": "pkg:pypi/torch@2.0+cpu"}, {"purl": "pkg:deb/bash@5?arch=all"}]}'
 
 
+ANSWER_NAME = "multiple-mitotic-figure-classification.json"
+NO_JOB = "/input/inputs.json cannot be read: No such file or directory"
+
+
 def engine(
     answer=ANSWER,
     code=0,
     stderr="",
     user="10001:10001",
     code_for_no_job=2,
+    code_for_broken_bundle=3,
+    other_bundle_is_used=True,
     compilers="",
     leftovers="",
     variable="PATH=/bin",
     bill=BILL,
+    api="",
+    device="cpu",
+    health="200 ready",
+    invoked="201 done",
+    refused="422 ",
+    server_code=0,
+    leaves="",
 ):
-    """A `docker` whose containers behave as told; the folder without inputs.json is told by its name."""
+    """A `docker` whose containers behave as told: an exec image's by default, an invoke image's with `api`.
+
+    Which case it is stands in the mounted folders, as for a real engine: an empty input is no job; a bundle
+    that is mounted is broken where its bundle.json is '{{}}', as test.sh writes it.
+    """
     return f"""
+state=$(dirname "$0")
+work=$(cat "$state/work" 2>/dev/null || true)
+name=compact
+if [[ -d $work/model && {int(other_bundle_is_used)} -eq 1 ]]; then name=uploaded; fi
+broken() {{ [[ -d $work/model && $(cat "$work/model/bundle.json" 2>/dev/null) == '{{}}' ]]; }}
+score() {{
+    if [[ $name == uploaded ]]; then
+        printf '%s' '{ANSWER}' >"$work/output/{ANSWER_NAME}"
+    else
+        printf '%s' '{answer}' >"$work/output/{ANSWER_NAME}"
+    fi
+    echo "stack.tif: 1 figures; bundle $name on {device}" >>"$state/stdout"
+    printf '%s' '{stderr}' >>"$state/stderr"
+}}
+refuse() {{ echo '{NO_JOB}' >>"$state/stderr"; {leaves or ":"}; }}
 case "$1" in
     info) echo '{{}}' ;;
-    image) echo '{user}' ;;
+    image) if [[ "$*" == *api-method* ]]; then echo '{api}'; else echo '{user}'; fi ;;
     run)
         case "$*" in
             *'command -v'*) printf '%s' '{compilers}' ;;
@@ -250,17 +385,29 @@ case "$1" in
         esac ;;
     create)
         for argument; do
-            case "$argument" in
-                *:/output) echo "${{argument%:/output}}" >$0.output ;;
-                */empty:/input:ro) touch $0.no-job ;;
-            esac
+            case "$argument" in *:/output) dirname "${{argument%:/output}}" >"$state/work" ;; esac
         done
+        rm -f "$state/stdout" "$state/stderr"
+        touch "$state/stdout" "$state/stderr"
         echo container ;;
     start)
-        if [[ -e $0.no-job ]]; then echo 'refused' >&2; exit {code_for_no_job}; fi
-        printf '%s' '{stderr}' >&2
-        printf '%s' '{answer}' >"$(cat $0.output)/multiple-mitotic-figure-classification.json"
-        exit {code} ;;
+        if [[ $2 == --attach ]]; then
+            code={code}
+            if broken; then echo 'bundle.json' >>"$state/stderr"; code={code_for_broken_bundle};
+            elif [[ -e $work/input/inputs.json ]]; then score
+            else refuse; code={code_for_no_job}; fi
+            cat "$state/stdout"; cat "$state/stderr" >&2
+            exit $code
+        fi ;;
+    exec)
+        case "$*" in
+            *'GET /health') echo '{health}' ;;
+            *'POST /invoke')
+                if [[ -e $work/input/inputs.json ]]; then score; echo '{invoked}';
+                else refuse; echo '{refused}{NO_JOB}'; fi ;;
+        esac ;;
+    logs) cat "$state/stdout"; cat "$state/stderr" >&2 ;;
+    inspect) echo {server_code} ;;
 esac
 """
 
@@ -273,36 +420,88 @@ def one_job(tmp_path):
 
 
 @pytest.mark.usefixtures("one_job")
-def test_the_image_passes_when_its_answers_are_as_expected(script):
-    done = script("test.sh", docker=engine())
+@pytest.mark.parametrize("api", ["", "invoke"])
+def test_the_image_passes_when_its_answers_are_as_expected(script, api):
+    done = script("test.sh", docker=engine(api=api))
 
     assert done.returncode == 0, done.stderr
-    assert done.stdout.endswith("passed: amf:latest\n")
+    assert done.stdout.endswith(f"passed: amf:latest ({api or 'exec'})\n")
+
+
+@pytest.mark.usefixtures("one_job")
+@pytest.mark.parametrize("api", ["", "invoke"])
+def test_with_a_gpu_the_answers_must_come_from_it(script, api):
+    assert script("test.sh", "--gpus", "all", docker=engine(api=api, device="cuda:0")).returncode == 0
+    done = script("test.sh", "--gpus", "all", docker=engine(api=api))
+
+    assert done.returncode == 1
+    assert "the log lacks ' on cuda': stack.tif: 1 figures; bundle compact on cpu" in done.stderr
+
+
+@pytest.mark.usefixtures("one_job")
+@pytest.mark.parametrize("api", ["", "invoke"])
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"answer": ANSWER.replace("0.25", "0.75")}, "wrong answer"),
+        ({"leaves": 'touch "$work/output/x"'}, "no job left x in /output"),
+        ({"code_for_broken_bundle": 0}, "a broken bundle"),
+        ({"other_bundle_is_used": False}, "the log lacks 'bundle uploaded on '"),
+    ],
+)
+def test_either_image_fails_on_a_wrong_answer_or_bundle(script, api, options, reason):
+    done = script("test.sh", docker=engine(api=api, **options))
+
+    assert done.returncode == 1
+    assert reason in done.stderr
+    assert "passed" not in done.stdout
 
 
 @pytest.mark.usefixtures("one_job")
 @pytest.mark.parametrize(
     ("docker", "reason"),
     [
-        (engine(answer=ANSWER.replace("0.25", "0.75")), "wrong answer"),
         (engine(answer=ANSWER.replace("0.25", "0")), "wrong answer"),
         (engine(answer="[]"), "wrong answer"),
-        (engine(code=3, stderr="no bundle"), "ended with code 3: no bundle"),
-        (engine(stderr="a warning"), "wrote to stderr: a warning"),
         (engine(user=""), "runs as root"),
         (engine(user="root"), "runs as root"),
         (engine(user="0:0"), "runs as root"),
-        (engine(code_for_no_job=1), "no job ended with code 1, expected 2"),
         (engine(compilers="/usr/bin/gcc"), "holds compilers: /usr/bin/gcc"),
         (engine(leftovers="/opt/app/.git"), "holds caches or secrets: /opt/app/.git"),
         (engine(variable="HUB_TOKEN=x"), "has secrets in its environment: HUB_TOKEN=x"),
         (engine(bill='{"components": []}'), "the bill of materials lacks a requirement"),
+        (engine(code=3, stderr="no bundle"), "ended with code 3: no bundle"),
+        (engine(stderr="a warning"), "wrote to stderr: a warning"),
+        (engine(code_for_no_job=1), "no job ended with code 1, expected 2"),
+        (engine(api="invoke", health="302 "), "GET /health gave '302 '"),
+        (engine(api="invoke", health="500 broken"), "GET /health gave '500 broken'"),
+        (engine(api="invoke", invoked="200 done"), "got '200 done', expected 201"),
+        (engine(api="invoke", refused="500 "), f"no job got '500 {NO_JOB}', expected 422"),
+        (engine(api="invoke", stderr="a warning\n"), "broken jobs gave 2 lines on stderr"),
+        (engine(api="invoke", server_code=137), "ended with code 137 on SIGTERM, expected 0"),
+        (engine(api="serve"), "has the API method 'serve', which the platform rejects"),
         ("exit 1", ""),
     ],
 )
-def test_the_image_fails_on_any_mismatch(script, docker, reason):
+def test_an_image_fails_on_any_other_mismatch(script, docker, reason):
     done = script("test.sh", docker=docker)
 
     assert done.returncode == 1
     assert reason in done.stderr
     assert "passed" not in done.stdout
+
+
+def test_the_bill_of_materials_survives_a_distribution_without_a_name(tmp_path):
+    (tmp_path / "broken-1.0.dist-info").mkdir()
+    (tmp_path / "broken-1.0.dist-info" / "METADATA").write_text("Version: 1.0\n")
+    done = subprocess.run(
+        [sys.executable, ROOT / "sbom.py"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert f"left out {tmp_path}" in done.stderr
+    assert any(component["name"] == "torch" for component in json.loads(done.stdout)["components"])
