@@ -20,8 +20,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--truth",
         type=Path,
+        nargs="+",
         metavar="FILE",
-        help="ground_truth.json, or a table with image, label, domain, slide, species, tumor",
+        help="ground_truth.json, a table with image, label, domain, slide, species, tumor, "
+        "or votes of `amf review`",
     )
     parser.add_argument(
         "--compare", type=Path, metavar="OTHER", help="predictions of the same figures to test against"

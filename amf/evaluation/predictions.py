@@ -9,6 +9,7 @@ Both become one table of figures, one row each:
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import pandas as pd
 from pandas import DataFrame, Series
 
+from amf.data.reviews import is_review, read_reviews
 from amf.errors import DataError
 from amf.inference.sockets import INPUT_SOCKET, OUTPUT_SOCKET, socket_of
 
@@ -38,7 +40,7 @@ class Predictions:
     notes: list[str] = field(default_factory=list)
 
 
-def read(source: Path, truth: Path | None = None) -> Predictions:
+def read(source: Path, truth: Path | Sequence[Path] | None = None) -> Predictions:
     """Read predictions together with the truth.
 
     Parameters
@@ -47,17 +49,24 @@ def read(source: Path, truth: Path | None = None) -> Predictions:
         (.csv, .parquet, .json) with the columns image, class, confidence and optionally page, label, domain
         and slide.
     truth : the organisers' ground_truth.json, or a table with image, label and optionally page, domain and
-        slide. By default the folder's own ground_truth.json, or the label column of the table.
+        slide. By default the folder's own ground_truth.json, or the label column of the table. Or what
+        experts downloaded from the page of `amf review`, one file or more: figures without a majority of
+        votes are left out then, and a note says how many.
 
     Raises
     ------
     DataError : a file is missing or malformed, the organisers would refuse it, a figure has no truth, or all
         figures are of one class, for which no balanced accuracy is defined.
     """
+    truths = [truth] if isinstance(truth, Path) else list(truth or [])
+    if len(truths) > 1 and not all(map(is_review, truths)):
+        raise DataError(
+            f"{truths[1]}: several files can be the truth only where all are votes of `amf review`"
+        )
     if source.is_dir():
-        predictions = _read_platform(source, truth or source / "ground_truth.json")
+        predictions = _read_platform(source, truths[0] if truths else source / "ground_truth.json")
     else:
-        predictions = _read_tables(source, truth)
+        predictions = _read_tables(source, truths)
     counts = predictions.figures["label"].value_counts()
     if len(counts) == 0:
         raise DataError(
@@ -175,7 +184,7 @@ def _load_ground_truth(path: Path) -> dict[str, tuple[list[int], list[int]]]:
     return truth
 
 
-def _read_tables(source: Path, truth_path: Path | None) -> Predictions:
+def _read_tables(source: Path, truths: list[Path]) -> Predictions:
     table = load_table(source, required=["image", "class", "confidence"])
     unknown = ~table["class"].isin(list(CLASSES))
     _refuse_rows(source, table["class"], unknown, "the class is {!r}, expected 'normal' or 'atypical'")
@@ -184,7 +193,16 @@ def _read_tables(source: Path, truth_path: Path | None) -> Predictions:
     _refuse_rows(source, table["confidence"], outside, "the confidence is {}, expected a number from 0 to 1")
     table["predicted"] = table["class"].map(CLASSES).astype("int64")
 
-    if truth_path is not None:
+    notes: list[str] = []
+    if truths and is_review(truths[0]):
+        majority, notes = _read_majority(truths)
+        voted = table.merge(
+            majority[["image", "page"]], on=["image", "page"]
+        )  # in the order of the predictions
+        notes.append(f"{len(table) - len(voted)} of {len(table)} predictions have no majority of votes.")
+        table, truth = voted, _match(voted, majority, source, truths[0])
+    elif truths:
+        [truth_path] = truths
         truth = _check_truth(truth_path, _load_truth_table(truth_path))
         truth = _match(table, truth, source, truth_path)
     elif "label" in table:
@@ -197,7 +215,15 @@ def _read_tables(source: Path, truth_path: Path | None) -> Predictions:
         if column in truth:
             table[column] = truth[column]
             columns.append(column)
-    return Predictions(source, table[columns])
+    return Predictions(source, table[columns], notes)
+
+
+def _read_majority(paths: list[Path]) -> tuple[DataFrame, list[str]]:
+    """Truth by the majority of experts, with slides where all are known; and what to know of the votes."""
+    reviews = read_reviews(paths)
+    truth = reviews.figures[reviews.figures["label"].notna()].reset_index(drop=True)
+    columns = ["image", "page", "label", *(["slide"] if (truth["slide"] != "").all() else [])]
+    return truth[columns].astype({"page": "Int64", "label": "int64"}), list(reviews.notes)
 
 
 def _load_truth_table(path: Path) -> DataFrame:

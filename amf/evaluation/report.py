@@ -13,6 +13,7 @@ from PIL import Image
 
 import amf
 from amf.bulk.read import read_pages
+from amf.data.patches import file_of, read_patch_named
 from amf.errors import DataError, JobError
 from amf.evaluation import charts, metrics, summary
 from amf.evaluation.predictions import Predictions
@@ -109,8 +110,10 @@ def _thumbnail(patches: Path, image: str, page: int) -> str | None:
     """The patch as a JPEG data URI, looked for by its path below `patches` and by its name there."""
     for path in (patches / image, patches / PurePath(image).name):
         try:
-            picture = Image.fromarray(read_pages(path)[page])
-        except (JobError, IndexError):
+            # A figure of a slide is no file of its own.
+            pixels = read_pages(path)[page] if file_of(image) == image else read_patch_named(image, patches)
+            picture = Image.fromarray(pixels)
+        except (DataError, JobError, IndexError):
             continue
         out = io.BytesIO()
         picture.save(out, format="JPEG", quality=85)
