@@ -10,6 +10,7 @@ from amf.data.overview import count_removed, count_table, describe, draw_example
 from amf.data.packed import pack
 from amf.data.recipe import load_data_recipe
 from amf.data.table import write_removed, write_table
+from amf.files import folder_to_write
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -19,7 +20,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--root", type=Path, required=True, help="folder that the recipe's paths are relative to"
     )
     parser.add_argument(
-        "--out", type=Path, required=True, help="folder for the table, the patches and the plots"
+        "--out", type=folder_to_write, required=True, help="folder for the table, the patches and the plots"
     )
     parser.add_argument(
         "--skip-bad",

@@ -17,7 +17,6 @@ from amf.data.patches import file_of, read_patch_named
 from amf.errors import DataError, JobError
 from amf.evaluation import charts, metrics, summary
 from amf.evaluation.predictions import Predictions
-from amf.files import write_text
 
 GALLERY_SIZE = 12
 
@@ -32,10 +31,8 @@ class Card:
     thumbnail: str | None
 
 
-def write(
-    path: Path, predictions: Predictions, numbers: dict[str, Any], title: str, patches: Path | None
-) -> None:
-    """Write the report.
+def render(predictions: Predictions, numbers: dict[str, Any], title: str, patches: Path | None) -> str:
+    """The report's HTML.
 
     Parameters
     ----------
@@ -44,15 +41,10 @@ def write(
 
     Raises
     ------
-    DataError : `patches` is not a folder, or the report cannot be written.
+    DataError : `patches` is not a folder.
     """
     if patches is not None and not patches.is_dir():
         raise DataError(f"{patches} is not a folder, expected the one with the patches the predictions name")
-    write_text(path, render(predictions, numbers, title, patches))
-
-
-def render(predictions: Predictions, numbers: dict[str, Any], title: str, patches: Path | None) -> str:
-    """The report's HTML; see `write`."""
     figures = predictions.figures
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("amf.evaluation", "."),
