@@ -60,14 +60,14 @@ def build_classifier(spec: Model, seed: int) -> Classifier:
     """
     torch.manual_seed(seed)
     if spec.weights == "random":
-        return _built(spec)
+        return built(spec)
     if spec.weights != "imagenet":
         ensure_torchvision()
         from timm.layers import set_fast_norm  # timm takes seconds to import
 
         set_fast_norm()  # autocast would copy every token to float32 and back around each layer norm
     with torch.device("meta"):
-        classifier = _built(spec)
+        classifier = built(spec)
     load_pretrained(classifier.backbone, spec.backbone, spec.weights)
     for part in (classifier.hidden, classifier.logit):
         part.to_empty(device="cpu")
@@ -102,7 +102,8 @@ def freeze_front(classifier: Classifier, blocks: int) -> None:
     backbone.blocks[:blocks].requires_grad_(False)
 
 
-def _built(spec: Model) -> Classifier:
+def built(spec: Model) -> Classifier:
+    """The recipe's network without its weights or adapters. Raises RecipeError for arguments it refuses."""
     try:
         classifier = Classifier(spec.backbone, spec.arguments, spec.head)
         if spec.symmetric:

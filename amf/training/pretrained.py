@@ -5,6 +5,7 @@ from pathlib import Path
 from zipfile import is_zipfile
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -33,12 +34,41 @@ def load_pretrained(backbone: nn.Module, name: str, source: str) -> None:
     ------
     RecipeError : the weights are not at hand, unreadable, or those of another network.
     """
-    path = (
-        _from_hub(name) if source == "hub" else _from_package(name) if source == "imagenet" else Path(source)
-    )
-    state = _read_state(path)
+    path = weights_file(name, source)
     model = getattr(backbone, "model", backbone)  # a timm model's names are its own, without our prefix
-    expected = model.state_dict()
+    state = _fitting(model.state_dict(), name, source, path, _read_state(path))
+    model.load_state_dict(
+        {k: v.float() if v.is_floating_point() else v for k, v in state.items()}, assign=True
+    )
+
+
+def weights_file(name: str, source: str) -> Path:
+    """The file that `source` stands for, see `load_pretrained`; the hub's is downloaded if need be.
+
+    Raises
+    ------
+    RecipeError : the hub does not give it, or the package that holds it is not installed.
+    """
+    if source == "hub":
+        return _from_hub(name)
+    return _from_package(name) if source == "imagenet" else Path(source)
+
+
+def check_weights(backbone: nn.Module, name: str, source: str, path: Path) -> None:
+    """Hold the names and shapes in a weights file's header against a backbone; the weights are not read.
+
+    Raises
+    ------
+    RecipeError : the file is not there, unreadable, or holds the weights of another network.
+    """
+    model = getattr(backbone, "model", backbone)
+    _fitting(model.state_dict(), name, source, path, _read_state(path, header_only=True))
+
+
+def _fitting(
+    expected: dict[str, Tensor], name: str, source: str, path: Path, state: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    """The tensors of `state` under the names of `expected`, which they must match one by one."""
     if source == "imagenet":  # other names, the same tensors in the same order, the classifier last
         state = dict(zip(expected, state.values(), strict=False))
     if any(k.startswith(OUR_PREFIX) for k in state):
@@ -52,25 +82,32 @@ def load_pretrained(backbone: nn.Module, name: str, source: str) -> None:
             f"{path} does not hold the weights of {name}: {len(missing)} tensors missing, "
             f"{len(extra)} too many, {len(wrong)} of another shape, {example} among them"
         )
-    model.load_state_dict(
-        {k: v.float() if v.is_floating_point() else v for k, v in state.items()}, assign=True
-    )
+    return state
 
 
-def _read_state(path: Path) -> dict[str, Tensor]:
+def _read_state(path: Path, header_only: bool = False) -> dict[str, Tensor]:
+    """A file's tensors by name; of the header alone they are on the meta device, without data."""
     if not path.is_file():
         raise RecipeError(f"{path} is not there: model.weights names a file of published weights, or 'hub'")
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
+            return _safetensors_header(path) if header_only else load_file(path)
         # weights_only refuses to run code, which a plain pickle would do
         mmap = is_zipfile(path)  # what torch wrote before 1.6 is none
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+        device = "meta" if header_only else "cpu"
+        state = torch.load(path, map_location=device, weights_only=True, mmap=mmap)
     except Exception as error:  # the readers meet damaged files with a dozen exception types
         raise RecipeError(f"{path} cannot be read as weights: {repr(error).splitlines()[0]}") from error
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise RecipeError(f"{path} holds a {type(state).__name__}, expected a state dict of tensors")
     return state
+
+
+def _safetensors_header(path: Path) -> dict[str, Tensor]:
+    with safe_open(path, "pt") as file:
+        names = list(file.keys())  # the file is no mapping
+        shapes = {name: file.get_slice(name).get_shape() for name in names}
+    return {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
 
 
 def _from_hub(name: str) -> Path:

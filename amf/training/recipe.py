@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from amf.augmentation.mixup import MIXUPS
 from amf.augmentation.sets import AUGMENTATIONS
-from amf.data.loading import read_yaml
 from amf.errors import RecipeError
 from amf.files import write_text
 from amf.model.backbones import BACKBONES
@@ -170,7 +169,7 @@ def read_recipe(path: Path) -> Recipe:
     RecipeError : no such file, not YAML, an unknown key or a value out of range; the key is named. Also a
         grid or variants: they stand for many recipes.
     """
-    content = read_yaml(path)
+    content = _read_yaml(path)
     for section, command in (("grid", "lodo"), ("variants", "trial")):
         if isinstance(content, dict) and section in content:
             raise RecipeError(
@@ -190,20 +189,29 @@ def read_grid(path: Path) -> list[Recipe]:
     ------
     RecipeError : as `read_recipe`, or a grid that is not lists of different values by key.
     """
-    content = read_yaml(path)
+    content = _read_yaml(path)
     if not isinstance(content, dict) or "grid" not in content:
         return [parse_recipe(content, str(path))]
     grid = content.pop("grid")
-    base = parse_recipe(content, str(path))
+    return combinations(parse_recipe(content, str(path)), grid, str(path))
+
+
+def combinations(base: Recipe, grid: Any, source: str) -> list[Recipe]:
+    """One recipe for each combination of a grid's values, named after them; `source` is what an error says.
+
+    Raises
+    ------
+    RecipeError : as `read_grid`.
+    """
     if not isinstance(grid, dict) or not all(isinstance(values, list) and values for values in grid.values()):
-        raise RecipeError(f"{path}: grid is {grid!r}, expected a list of values for each dotted key")
+        raise RecipeError(f"{source}: grid is {grid!r}, expected a list of values for each dotted key")
     recipes = []
     for values in itertools.product(*grid.values()):
         changes = dict(zip(grid, values, strict=True))
         name = ", ".join([base.name, *(f"{key} {value}" for key, value in changes.items())])
         recipes.append(override(base, {**changes, "name": name}))
     if len({recipe.name for recipe in recipes}) < len(recipes):
-        raise RecipeError(f"{path}: grid is {grid!r}, expected every value of a key once")
+        raise RecipeError(f"{source}: grid is {grid!r}, expected every value of a key once")
     return recipes
 
 
@@ -216,7 +224,7 @@ def read_variants(path: Path) -> dict[str, Recipe]:
     ------
     RecipeError : as `read_recipe`, or variants that are not changes by name.
     """
-    content = read_yaml(path)
+    content = _read_yaml(path)
     variants = content.pop("variants", None) if isinstance(content, dict) else None
     if (
         not isinstance(variants, dict)
@@ -232,6 +240,15 @@ def read_variants(path: Path) -> dict[str, Recipe]:
         for name, changes in variants.items()
     }
     return {BASELINE: base, **changed}
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"{path} cannot be read: {error.strerror or error}") from error
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path} is not valid YAML: {error}") from error
 
 
 def parse_recipe(content: Any, source: str) -> Recipe:

@@ -1,0 +1,57 @@
+"""The numbers that docs/method.md states of the method's parts together."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize_scalar
+from scipy.special import logit
+
+from amf.training.losses import adaptive_focal_loss, positive_class_weight
+from amf.training.sampling import epoch_order, sampling_weights
+
+# Figures and AMF of MIDOG25's ten domains (the label table of the official training set).
+DOMAINS = [
+    (2327, 351), (855, 110), (3959, 317), (1097, 197), (189, 13),
+    (688, 172), (582, 127), (451, 105), (1150, 271), (639, 85),
+]  # fmt: skip
+LABELS = np.concatenate([np.repeat([1.0, 0.0], [amf, size - amf]) for size, amf in DOMAINS]).astype(
+    np.float32
+)
+OF_DOMAIN = np.repeat(np.arange(len(DOMAINS)), [size for size, _ in DOMAINS])
+
+
+def drawn_weight(domains: np.ndarray) -> float:
+    """Mean over twenty epochs of w₊ of the figures that the sampler draws."""
+    weights = sampling_weights(LABELS, list(domains))
+    epochs = [epoch_order(weights, seed=0, epoch=epoch, draws=11_328) for epoch in range(20)]
+    return float(np.mean([positive_class_weight(torch.from_numpy(LABELS[order])) for order in epochs]))
+
+
+def test_the_drawn_figures_class_weight_is_close_to_one() -> None:
+    assert positive_class_weight(torch.from_numpy(LABELS)) == pytest.approx(5.83, abs=0.005)
+    assert drawn_weight(np.zeros(len(LABELS), int)) == pytest.approx(1, abs=0.01)
+    # by hand: a domain's share of AMF, weighed by one over its size
+    amf, total = sum(a for _, a in DOMAINS), len(LABELS)
+    positive = sum(a / size for size, a in DOMAINS) / amf
+    negative = sum((size - a) / size for size, a in DOMAINS) / (total - amf)
+    assert negative / positive == pytest.approx(0.851, abs=0.0005)
+    assert drawn_weight(OF_DOMAIN) == pytest.approx(negative / positive, abs=0.01)
+
+
+@pytest.mark.parametrize(("label", "least"), [(1 / 3, 0.163), (2 / 3, 0.837)])
+def test_the_focal_loss_sharpens_soft_labels(label: float, least: float) -> None:
+    def naive(p: float, gamma: float) -> float:
+        agreement = label * p + (1 - label) * (1 - p)
+        return -((1 - agreement) ** gamma) * (label * np.log(p) + (1 - label) * np.log(1 - p))
+
+    def ours(p: float) -> float:
+        z = torch.tensor([logit(p)], dtype=torch.float32)
+        return adaptive_focal_loss(z, torch.tensor([label]), 1.0, 2.0).item()
+
+    found = minimize_scalar(naive, bounds=(0.01, 0.99), args=(2,), method="bounded").x
+    assert found == pytest.approx(least, abs=0.001)
+    assert minimize_scalar(naive, bounds=(0.01, 0.99), args=(0,), method="bounded").x == pytest.approx(
+        label, abs=1e-4
+    )
+    assert ours(found) == pytest.approx(naive(found, 2), rel=1e-5)
+    assert ours(found) < min(ours(label), ours(found - 0.05), ours(found + 0.05))
