@@ -20,6 +20,7 @@ COMMANDS = {  # command = module of amf.commands -> one line of help
     "trial": "changed copies of one recipe side by side, cross-validated inside the training data",
     "calibrate": "temperature, bias and threshold from out-of-fold predictions",
     "final": "train on all domains, calibrate from LODO, export the bundle",
+    "reproduce": "the paper from nothing to its container: every stage in its order, resumable",
     "evaluate": "score predictions as the organisers do, with intervals, and write a report",
     "inspect": "verify a bundle and print what is in it",
     "slide": "classify the mitotic figures of slides: GeoJSON, CSV or databases in, GeoJSON or tables out",

@@ -4,7 +4,7 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -237,3 +237,38 @@ def publish_all(server: Server) -> None:
     publish_zenodo(
         server, OMG_OCTO, "OMG-Octo Atypical", {"OMG-Octo.csv": table, "OMG-Octo.zip": zipped(members)}
     )
+
+
+def publish_hub(
+    server: Server,
+    hub: str,
+    checkpoint: str,
+    weights: bytes,
+    config: Mapping[str, object],
+    token: str | None = None,
+) -> None:
+    """A model as the hub serves it: large files behind a redirect, all behind a gate if it has a token."""
+    large = f"/large/{hashlib.sha256(weights).hexdigest()}"
+
+    def gated(answer: Answer) -> Callable[[Mapping[str, str]], Answer]:
+        def given(headers: Mapping[str, str]) -> Answer:
+            if token is not None and headers.get("Authorization") != f"Bearer {token}":
+                message = "Access to model is restricted and you are not in the authorized list."
+                return Answer(b"", 403, {"X-Error-Code": "GatedRepo", "X-Error-Message": message})
+            return answer
+
+        return given
+
+    entries = json.dumps(config).encode()
+    server.routes[f"/{hub}/resolve/main/config.json"] = gated(
+        Answer(entries, headers={"X-Repo-Commit": COMMIT, "ETag": f'"{hashlib.sha1(entries).hexdigest()}"'})
+    )
+    redirect = {
+        "Location": server.url.replace("127.0.0.1", "localhost") + large,  # another host, as the hub's is
+        "X-Repo-Commit": COMMIT,
+        "X-Linked-Etag": f'"{hashlib.sha256(weights).hexdigest()}"',
+        "X-Linked-Size": str(len(weights)),
+    }
+    server.routes[f"/{hub}/resolve/main/{checkpoint}"] = gated(Answer(b"", 302, redirect))
+    server.routes[f"/{hub}/resolve/{COMMIT}/{checkpoint}"] = gated(Answer(b"", 302, redirect))
+    server.routes[large] = Answer(weights)

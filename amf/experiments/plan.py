@@ -1,0 +1,102 @@
+"""The plan of a whole reproduction: one YAML file that names the recipes of its stages."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from amf.data.fetch import DATASETS
+from amf.data.sources.base import RootPath
+from amf.errors import RecipeError
+from amf.experiments.ablation import CELLS, FOLDS
+from amf.training.recipe import BASELINE, Recipe, combinations, read_recipe
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Ablation(_Section):
+    """Table 1: its recipe, the data recipe of its figures, and how much of it is run."""
+
+    recipe: Path
+    data: Path
+    cells: list[str] = list(CELLS)
+    folds: int = Field(FOLDS, ge=2)
+
+
+class Plan(_Section):
+    """Every path is relative to the plan's own folder.
+
+    Attributes
+    ----------
+    fetch : data set → where its publisher's names differ, place below the root → published path.
+    data : data recipe. lodo : recipes, the first is the paper's choice and the others stand beside it.
+    grid : values by dotted key for the first recipe; the combination of greatest BA goes on.
+    """
+
+    name: str
+    fetch: dict[str, dict[RootPath, str] | None]
+    data: Path
+    lodo: list[Path] = Field(min_length=1)
+    grid: dict[str, list[Any]] = {}
+    ablation: Ablation
+
+    def recipes(self) -> list[Recipe]:
+        """The recipes of the LODO runs."""
+        return [read_recipe(path) for path in self.lodo]
+
+    def grid_recipes(self) -> list[Recipe]:
+        """One recipe a combination; the one that equals the first LODO recipe bears its name, and run."""
+        base = read_recipe(self.lodo[0])
+        if not self.grid:
+            return [base]
+        found = combinations(base, self.grid, f"plan {self.name}")
+        return [base if recipe.model_copy(update={"name": base.name}) == base else recipe for recipe in found]
+
+    def ablation_recipe(self) -> Recipe:
+        """Table 1's recipe."""
+        return read_recipe(self.ablation.recipe)
+
+
+def read_plan(path: Path) -> Plan:
+    """Read and check a plan.
+
+    Raises
+    ------
+    RecipeError : no such file, not YAML, an unknown key, data set or row of Table 1; the key is named.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"{path} cannot be read: {error.strerror or error}") from error
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path} is not valid YAML: {error}") from error
+    try:
+        plan = Plan.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "the plan"
+        raise RecipeError(f"{path}: {key}: {first['msg']}, found {first['input']!r}") from error
+    if unknown := set(plan.fetch) - set(DATASETS):
+        raise RecipeError(
+            f"{path}: fetch: {', '.join(sorted(unknown))} is unknown, expected {', '.join(DATASETS)}"
+        )
+    if unknown := set(plan.ablation.cells) - set(CELLS):
+        raise RecipeError(
+            f"{path}: ablation.cells: {', '.join(sorted(unknown))} is unknown, expected {', '.join(CELLS)}"
+        )
+    if BASELINE not in plan.ablation.cells:
+        raise RecipeError(f"{path}: ablation.cells: {BASELINE} is missing, the others are differences to it")
+    folder = path.parent
+    ablation = plan.ablation
+    return plan.model_copy(
+        update={
+            "data": folder / plan.data,
+            "lodo": [folder / recipe for recipe in plan.lodo],
+            "ablation": ablation.model_copy(
+                update={"recipe": folder / ablation.recipe, "data": folder / ablation.data}
+            ),
+        }
+    )
