@@ -43,3 +43,41 @@ def write_text(path: Path, text: str, error: type[AmfError] = DataError) -> None
     """Write a UTF-8 text file whole or not at all; raises as `written_whole`."""
     with written_whole(path, error) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def folder_to_write(text: str) -> Path:
+    """The folder that a command is told to write into, which need not be there yet: the type of an argument.
+
+    Raises
+    ------
+    DataError : it cannot be made or written into, which is better said before the work than after it.
+    """
+    path = Path(text)
+    _check_can_be_made(path / "file", f"{path} cannot be written into")
+    return path
+
+
+def file_to_write(text: str) -> Path:
+    """The file that a command is told to write; see `folder_to_write`."""
+    path = Path(text)
+    _check_can_be_made(path, f"{path} cannot be written")
+    if path.is_dir():
+        raise DataError(f"{path} is a folder, expected the name of a file to write")
+    return path
+
+
+def _check_can_be_made(path: Path, refusal: str) -> None:
+    """Look for the nearest place above a file that exists: it must be a folder that takes files."""
+    try:
+        above = path.absolute().parent
+        while not os.path.lexists(above):
+            above = above.parent
+        if not above.is_dir():
+            raise DataError(f"{refusal}: {above} is not a folder")
+        with tempfile.TemporaryFile(dir=above):
+            pass  # whatever may forbid it: rights, a read-only disk, a file system that takes no files
+        longest = os.pathconf(above, "PC_NAME_MAX")
+        if any(len(os.fsencode(part)) > longest for part in path.parts):
+            raise DataError(f"{refusal}: a name in it is longer than {longest} bytes")
+    except OSError as fault:
+        raise DataError(f"{refusal}: {fault.strerror or fault}") from fault

@@ -61,11 +61,11 @@ def in_full_precision(folder: Path, patches: NDArray[np.uint8]) -> NDArray[np.fl
         logits = [
             np.mean(
                 [
-                    score(model, torch.from_numpy(patch[None]), spec.image, spec.views, torch.float32).item()
+                    score(model, [torch.from_numpy(p[None])], spec.image, spec.views, torch.float32).item()
                     for spec, model in members
                 ]
             )
-            for patch in patches
+            for p in patches
         ]
     spec = bundle.spec
     return np.array([sigmoid(float(logit) / spec.temperature + spec.bias) for logit in logits])

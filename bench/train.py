@@ -9,7 +9,7 @@ decoded in a DataLoader, one patch at a time turned, coloured and resized on the
 two run in alternation; medians and ratios are printed. The rate counts 4 · parameters · tokens operations an
 image (forward, and backward to the activations) and is held against a measured bf16 matrix product.
 
-`compact`: recipes/compact.yaml end to end at 64 px on the CPU, and what share of the time makes batches.
+`compact`: recipes/compact.yaml end to end at 64 px on the CPU, and what share of the time waits for batches.
 
 Patches are drawn unless --data names a folder that `amf data` wrote.
 """
@@ -35,8 +35,10 @@ from torch.utils.data import DataLoader, Dataset
 from amf.data.figures import Figures, open_figures
 from amf.model.classifier import Classifier
 from amf.model.torchvision_shim import ensure_torchvision
-from amf.training.loop import _Run
+from amf.training.learner import Learner, accelerator_for
+from amf.training.loop import train_epoch
 from amf.training.recipe import Recipe, override, read_recipe
+from amf.training.task import Task
 
 ROOT = Path(__file__).resolve().parent.parent
 CUDA = torch.cuda.is_available()
@@ -62,7 +64,7 @@ def main() -> None:
         if "vit" in arguments.what:
             measure_vit(figures, Path(folder), arguments.rounds)
         if "compact" in arguments.what:
-            measure_compact(figures, Path(folder), arguments.rounds)
+            measure_compact(figures, arguments.rounds)
 
 
 def measure_vit(figures: Figures, folder: Path, rounds: int) -> None:
@@ -80,7 +82,7 @@ def measure_vit(figures: Figures, folder: Path, rounds: int) -> None:
     write_pngs(figures, folder / "png")
     plain = PlainScript(recipe, figures, folder / "png")
     for share in SHARES:
-        ours = train_ours(override(recipe, {"optimise.activation_checkpointing": share}), figures, folder)
+        ours = train_ours(override(recipe, {"optimise.activation_checkpointing": share}), figures)
         images = alternate(rounds, ours=ours, plain=plain.images_per_s)
         ratio, used = images["ours"] / images["plain"], images["ours"] * operations / rate
         print(
@@ -94,30 +96,35 @@ def measure_vit(figures: Figures, folder: Path, rounds: int) -> None:
             gc.collect()
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
-            train_ours(override(recipe, {"optimise.activation_checkpointing": share}), figures, folder)()
+            train_ours(override(recipe, {"optimise.activation_checkpointing": share}), figures)()
             print(f"recomputing {share:.0%}: peak {torch.cuda.max_memory_allocated() / 1e9:.1f} GB")
     else:
         print(f"peak of the whole process {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.1f} GB")
 
 
-def measure_compact(figures: Figures, folder: Path, rounds: int) -> None:
-    """Patches/s of the compact recipe, whole steps, and the share of the time that makes batches."""
+def measure_compact(figures: Figures, rounds: int) -> None:
+    """Patches/s of the compact recipe, whole steps, and the share of the time that waits for batches."""
     if CUDA:
         print("compact: measured on a machine without a GPU, or with CUDA_VISIBLE_DEVICES empty")
         return
     recipe = read_recipe(ROOT / "recipes" / "compact.yaml")
     rows = np.arange(min(len(figures.label), 32 * recipe.optimise.batch))
-    run = _Run(recipe, figures, rows, rows, folder / "compact", resume=False)
-    epochs = [run._train_epoch(epoch) for epoch in range(rounds + 1)][1:]  # the first warms up
+    task, learner = _start(recipe, figures, rows)
+    epochs = [train_epoch(task, learner, epoch, hard=None) for epoch in range(rounds + 1)][1:]  # one warms up
     rate, share = (statistics.median(e[key] for e in epochs) for key in ("patches_per_s", "data_share"))
-    print(f"compact: {rate:.0f} patches/s end to end, {share:.1%} of the time makes batches")
+    print(f"compact: {rate:.0f} patches/s end to end, {share:.1%} of the time waits for batches")
 
 
-def train_ours(recipe: Recipe, figures: Figures, folder: Path) -> Callable[[], float]:
+def train_ours(recipe: Recipe, figures: Figures) -> Callable[[], float]:
     """A function that trains STEPS batches by the engine's own loop and returns images/s."""
     rows = np.arange(STEPS * BATCH) % len(figures.label)
-    run = _Run(recipe, figures, rows, rows, folder / "ours", resume=False)
-    return lambda: run._train_epoch(0)["patches_per_s"]
+    task, learner = _start(recipe, figures, rows)
+    return lambda: train_epoch(task, learner, epoch=0, hard=None)["patches_per_s"]
+
+
+def _start(recipe: Recipe, figures: Figures, rows: np.ndarray) -> tuple[Task, Learner]:
+    task = Task(recipe, figures, rows, rows)
+    return task, Learner(recipe, len(figures.domains), accelerator_for(recipe.optimise))
 
 
 class PlainScript:

@@ -16,7 +16,7 @@ import shutil
 import time
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
@@ -217,24 +217,38 @@ def stderr_in(path: Path) -> Iterator[int]:
 
 
 def run(first: int, count: int, folder: Path) -> dict[str, object]:
-    """Run cases first to first + count - 1 and count how they end."""
+    """Run the jobs first to first + count - 1 and count how they end."""
     shutil.rmtree(folder, ignore_errors=True)
-    output, model, errors = folder / "output", folder / "bundle", folder / "stderr"
+    output, model = folder / "output", folder / "bundle"
     output.mkdir(parents=True)
     write_bundle(model)
-    stacks, ends, failures = seeds(), Counter[str](), []
+    stacks = seeds()
+    return run_cases(
+        range(first, first + count),
+        folder,
+        lambda case_folder, case: write_case(case_folder, case, stacks),
+        lambda case_folder: run_case(case_folder, output, model),
+    )
+
+
+def run_cases(
+    cases: range, folder: Path, write: Callable[[Path, int], None], end_of: Callable[[Path], str]
+) -> dict[str, object]:
+    """Write each case into a folder of its own and count how they end; what breaks a promise stays there."""
+    errors = folder / "stderr"
+    ends, failures = Counter[str](), []
     slowest, most_memory = 0.0, 0.0
     with stderr_in(errors) as stderr:
-        for case in range(first, first + count):
-            job_folder = folder / f"case-{case}"
-            write_case(job_folder, case, stacks)
+        for case in cases:
+            case_folder = folder / f"case-{case}"
+            write(case_folder, case)
             os.truncate(errors, 0)
             Path("/proc/self/clear_refs").write_text("5")
             before, started = resident_bytes("VmRSS"), time.process_time()
             faulthandler.dump_traceback_later(HANG_SECONDS, exit=True, file=stderr)
             try:
                 with redirect_stdout(io.StringIO()):
-                    end = run_case(job_folder, output, model)
+                    end = end_of(case_folder)
                 took, memory = time.process_time() - started, resident_bytes("VmHWM") - before
                 assert took < SECONDS, f"{took:.1f} s"
                 assert memory < MEMORY_BYTES, f"{memory / 1e6:.0f} MB"
@@ -246,9 +260,9 @@ def run(first: int, count: int, folder: Path) -> dict[str, object]:
                 faulthandler.cancel_dump_traceback_later()
             ends[end] += 1
             slowest, most_memory = max(slowest, took), max(most_memory, memory)
-            shutil.rmtree(job_folder)
+            shutil.rmtree(case_folder)
     return {
-        "cases": count,
+        "cases": len(cases),
         **ends,
         "failures": failures,
         "slowest_cpu_s": round(slowest, 2),
@@ -256,9 +270,10 @@ def run(first: int, count: int, folder: Path) -> dict[str, object]:
     }
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cases", type=int, default=20_000)
+def main_of(run: Callable[[int, int, Path], dict[str, object]], cases: int, about: str) -> int:
+    """The command line of a fuzzer; 1 where a case broke a promise."""
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("--cases", type=int, default=cases)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--folder", type=Path, default=Path("build/fuzz"))
     arguments = parser.parse_args()
@@ -269,4 +284,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main_of(run, 20_000, __doc__.splitlines()[0]))

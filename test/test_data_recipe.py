@@ -54,7 +54,7 @@ def test_the_papers_recipe_lets_midog25_win(shared_data: Path) -> None:
             r"amibr_split\.side: Input should be 'train' or 'test', found 'left'",
         ),
         ("- amibr", "found list, expected"),
-        ("sources: [", "not a YAML file"),
+        ("sources: [", "is not valid YAML"),
     ],
 )
 def test_a_wrong_recipe_names_its_fault(tmp_path: Path, text: str, message: str) -> None:
@@ -67,7 +67,7 @@ def test_a_wrong_recipe_names_its_fault(tmp_path: Path, text: str, message: str)
 
 
 def test_a_missing_recipe_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="no such data recipe"):
+    with pytest.raises(RecipeError, match="no such file"):
         load_data_recipe(tmp_path / "absent.yaml")
 
 

@@ -89,9 +89,9 @@ def test_table_without_domains_and_slides(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["absent.csv"], "absent.csv cannot be read as a table"),
+        (["absent.csv"], "absent.csv: no such file"),
         (["p.csv", "--patches", "absent"], "absent is not a folder"),
-        (["p.csv", "--output", "p.csv"], "p.csv/metrics.json cannot be written"),
+        (["p.csv", "--output", "p.csv"], "p.csv cannot be written into: "),
     ],
 )
 def test_user_errors_are_one_sentence(

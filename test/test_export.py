@@ -18,7 +18,8 @@ from amf.inference.job import OUTPUT_NAME
 from amf.inference.predict import Predictor, score
 from amf.model import bundle
 from amf.model.classifier import CLASSES
-from amf.training.loop import ADAPTER, BEST, fit
+from amf.training.learner import ADAPTER, BEST
+from amf.training.loop import fit
 from amf.training.recipe import Recipe, override
 
 from .conftest import save_tiff, write_job
@@ -47,10 +48,8 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Figures:
 def adapted_logits(run: Path, patches: np.ndarray) -> np.ndarray:
     """By the network with its adapters still apart."""
     recipe, classifier = trained_classifier(run)
-    with torch.inference_mode():
-        return score(
-            classifier, torch.from_numpy(patches), recipe.model.image, recipe.model.views, torch.float32
-        ).numpy()
+    batches = [torch.from_numpy(patches)]
+    return score(classifier, batches, recipe.model.image, recipe.model.views, torch.float32).numpy()
 
 
 @pytest.mark.parametrize("backbone", FAMILIES)
@@ -72,8 +71,8 @@ def test_the_exported_bundle_gives_the_adapted_models_logits(
 
     # without what the adapters learnt it is another network
     _, classifier = trained_classifier(run)
-    with torch.inference_mode(), classifier.backbone.model.disable_adapter():
-        base = score(classifier, torch.from_numpy(patches), recipe.model.image, 1, torch.float32).numpy()
+    with classifier.backbone.model.disable_adapter():
+        base = score(classifier, [torch.from_numpy(patches)], recipe.model.image, 1, torch.float32).numpy()
     assert np.abs(base - expected).max() > 0.05
     spec, tensors = bundle.read_spec(tmp_path / "model"), (tmp_path / "model").iterdir()
     assert spec.members[0].image == recipe.model.image

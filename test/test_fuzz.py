@@ -1,4 +1,4 @@
-"""Changed jobs, by the thousand: a few hundred here, all of them in the soak."""
+"""Changed jobs and bundles, by the thousand: a few hundred here, all of them in the soak."""
 
 import json
 import subprocess
@@ -17,9 +17,9 @@ from amf.inference.sockets import INPUT_SOCKET as SOCKET
 from .conftest import ROOT, write_job
 
 
-def fuzz(folder: Path, cases: int) -> dict[str, Any]:
+def fuzz(folder: Path, cases: int, fuzzer: str = "fuzz_job") -> dict[str, Any]:
     """Run in a process of its own: what kills the process is found too."""
-    command = [sys.executable, "-m", "test.fuzz_job", "--cases", str(cases), "--folder", folder]
+    command = [sys.executable, "-m", f"test.{fuzzer}", "--cases", str(cases), "--folder", folder]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(done.stdout)
@@ -37,6 +37,20 @@ def test_20000_changed_jobs_are_scored_or_refused(tmp_path: Path) -> None:
     print(json.dumps(result))
     assert result["scored"] + result["refused"] == 20_000
     assert min(result["scored"], result["refused"]) >= 2000
+
+
+def test_200_changed_bundles_score_or_are_refused(tmp_path: Path) -> None:
+    result = fuzz(tmp_path / "fuzz", 200, "fuzz_bundle")
+    assert result["scored"] + result["refused"] == 200
+    assert min(result["scored"], result["refused"]) >= 20
+
+
+@pytest.mark.soak
+def test_5000_changed_bundles_score_or_are_refused(tmp_path: Path) -> None:
+    result = fuzz(tmp_path / "fuzz", 5000, "fuzz_bundle")
+    print(json.dumps(result))
+    assert result["scored"] + result["refused"] == 5000
+    assert min(result["scored"], result["refused"]) >= 500
 
 
 LEAVES = st.one_of(

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,17 +17,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
 from amf.cli import main
 from amf.data.figures import Figures, open_figures
 from amf.errors import DataError
-from amf.training import loop as engine
+from amf.training import batches, loop
+from amf.training.average import WeightAverage
 from amf.training.checkpoint import CURRENT, load_checkpoint
-from amf.training.loop import BEST, HISTORY, Outcome, fit
+from amf.training.learner import BEST, DTYPES, accelerator_for, compute_dtype
+from amf.training.loop import Outcome, fit
 from amf.training.recipe import Recipe, override, read_recipe, write_recipe
+from amf.training.reporting import HISTORY
+from amf.training.schedule import learning_rate
 
 from .conftest import ROOT
 from .drawn import pack_figures
@@ -109,8 +113,7 @@ def test_the_monitor_measures_the_saved_weights(figures: Figures, tmp_path: Path
     recipe = override(compact_recipe(), {"optimise.precision": "float32", "optimise.epochs": 3})
     outcome = run(recipe, figures, tmp_path)
     _, classifier = trained_classifier(tmp_path)
-    with torch.inference_mode():
-        z = score(classifier, figures.batch(MONITOR), recipe.model.image, 1, torch.float32).numpy()
+    z = score(classifier, figures.batches(MONITOR), recipe.model.image, 1, torch.float32).numpy()
     y = figures.soft_label[MONITOR].astype(float)
     p = 1 / (1 + np.exp(-z))
     expected = -np.mean(y * np.log(p) + (1 - y) * np.log(1 - p))
@@ -128,15 +131,15 @@ class Killed(Exception):
 
 def killed_in(epoch: int, batch: int, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Kill the loop when it fetches that batch; returns what undoes it."""
-    original = engine._Run._patches
+    original = batches.make_batch
 
-    def patches(self: Any, rows: NDArray[np.int64], at_epoch: int, number: int) -> Any:
-        if (at_epoch, number) == (epoch, batch):
+    def make_batch(task: Any, rows: Any, place: tuple[int, int, int], device: Any) -> Any:
+        if place[:2] == (epoch, batch):
             raise Killed
-        return original(self, rows, at_epoch, number)
+        return original(task, rows, place, device)
 
-    monkeypatch.setattr(engine._Run, "_patches", patches)
-    return lambda: monkeypatch.setattr(engine._Run, "_patches", original)
+    monkeypatch.setattr(batches, "make_batch", make_batch)
+    return lambda: monkeypatch.setattr(batches, "make_batch", original)
 
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -219,15 +222,13 @@ def test_a_finished_run_is_not_trained_again(
     assert run(recipe, figures, tmp_path, resume=True).history == outcome.history
 
 
-CHECK_MONITOR = engine._Run._check_monitor
+MEASURE = loop.measure
 
 
 def scripted_monitor(monkeypatch: pytest.MonkeyPatch, values: list[float]) -> None:
     """Replace what is measured; the epoch trained before it is real."""
     series = iter(values)
-    monkeypatch.setattr(
-        engine._Run, "_check_monitor", lambda self: CHECK_MONITOR(self) | {"loss": next(series)}
-    )
+    monkeypatch.setattr(loop, "measure", lambda *given: MEASURE(*given) | {"loss": next(series)})
 
 
 def test_it_stops_when_patience_runs_out_and_keeps_the_best(
@@ -317,13 +318,8 @@ def test_a_loss_that_explodes_ends_the_run_and_saves_nothing(figures: Figures, t
     assert not (tmp_path / CURRENT).exists()
 
 
-def test_the_rate_warms_up_and_falls_along_half_a_cosine(figures: Figures, tmp_path: Path) -> None:
-    recipe = override(compact_recipe(), {"optimise.epochs": 5, "optimise.warmup": 0.2})
-    state = engine._Run(recipe, figures, TRAIN, MONITOR, tmp_path, False)
-    rates = []
-    for step in range(20):  # 70 figures in batches of 16 are four steps an epoch
-        state._set_rate(step)
-        rates.append(state.optimiser.param_groups[0]["lr"] / 0.01)
+def test_the_rate_warms_up_and_falls_along_half_a_cosine() -> None:
+    rates = [learning_rate(step, 20, warmup=0.2, peak=0.01) / 0.01 for step in range(20)]
     warm = [step / 5 for step in (1, 2, 3, 4)]
     assert rates == pytest.approx(warm + [math.cos(math.pi / 2 * k / 16) ** 2 for k in range(16)])
 
@@ -349,25 +345,46 @@ def test_accumulated_parts_are_the_whole_batch(figures: Figures, tmp_path: Path)
         torch.testing.assert_close(ends[0][name], ends[1][name], rtol=0, atol=2e-4)
 
 
+def test_each_step_takes_its_rate(figures: Figures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates: list[tuple[int, int, float]] = []
+    seen: list[float] = []
+    monkeypatch.setattr(
+        loop, "learning_rate", lambda step, total, *rest: rates.append((step, total, *rest)) or step / 1e4
+    )
+    original = torch.optim.AdamW.step
+
+    def step(self: torch.optim.AdamW, *given: Any) -> Any:
+        seen.extend(group["lr"] for group in self.param_groups)
+        return original(self, *given)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    run(override(compact_recipe(), {"optimise.epochs": 2, "optimise.accumulate": 2}), figures, tmp_path)
+    # 70 figures in batches of 16 are four steps an epoch, each of two parts
+    assert rates == [(step, 8, 0.1, 0.01) for step in range(8) for _ in range(2)]
+    assert seen == [step / 1e4 for step in range(8) for _ in range(2)]  # two groups of parameters
+
+
 def test_the_average_is_the_recursion_it_says_it_is(
     figures: Figures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[dict[str, Tensor]] = []
-    original = engine._Run._update_average
+    means: list[dict[str, Tensor]] = []
+    original = WeightAverage.update
 
-    def record(self: Any, steps: int) -> None:
+    def record(self: WeightAverage, steps: int) -> None:
+        if not seen:
+            means.append({name: t.double().clone() for name, t in self.mean.items()})
         seen.append({name: t.double().clone() for name, t in self.learnt.items()})
         original(self, steps)
 
-    recipe = override(compact_recipe(), {"optimise.epochs": 2, "optimise.ema": 0.6})
-    first = engine._Run(recipe, figures, TRAIN, MONITOR, tmp_path / "first", False)
-    mean = {name: t.double().clone() for name, t in first.average.items()}
-    monkeypatch.setattr(engine._Run, "_update_average", record)
-    run(recipe, figures, tmp_path / "run")
+    monkeypatch.setattr(WeightAverage, "update", record)
+    run(override(compact_recipe(), {"optimise.epochs": 2, "optimise.ema": 0.6}), figures, tmp_path)
+    assert len(seen) == 8
+    (mean,) = means
     for step, weights in enumerate(seen, start=1):
         decay = min(0.6, step / (step + 9))
         mean = {k: decay * mean[k] + (1 - decay) * weights[k] for k in mean}
-    state = load_checkpoint(tmp_path / "run")
+    state = load_checkpoint(tmp_path)
     assert state is not None
     for name, tensor in state["average"].items():
         if tensor.is_floating_point():
@@ -377,12 +394,41 @@ def test_the_average_is_the_recursion_it_says_it_is(
     )
 
 
-def test_runs_of_different_precision_share_a_process(figures: Figures, tmp_path: Path) -> None:
+def test_runs_of_different_precision_share_a_process() -> None:
     for precision in ("auto", "float32", "auto"):
-        recipe = override(compact_recipe(), {"optimise.epochs": 1, "optimise.precision": precision})
-        state = engine._Run(recipe, figures, TRAIN, MONITOR, tmp_path, False)
-        wanted = engine.compute_dtype(torch.bfloat16, state.device) if precision == "auto" else torch.float32
-        assert engine.DTYPES[state.accelerator.mixed_precision] == wanted
+        recipe = override(compact_recipe(), {"optimise.precision": precision})
+        accelerator = accelerator_for(recipe.optimise)
+        wanted = compute_dtype(torch.bfloat16, accelerator.device) if precision == "auto" else torch.float32
+        assert DTYPES[accelerator.mixed_precision] == wanted
+
+
+def test_the_next_batch_is_made_while_a_step_runs(
+    figures: Figures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a step, the batch after its own begins to be made, and none further."""
+    made: list[int] = []
+    begun = {number: threading.Event() for number in range(1, 5)}
+    original, terms = batches.make_batch, loop.loss_terms
+
+    def make_batch(task: Any, rows: Any, place: tuple[int, int, int], device: Any) -> Any:
+        assert threading.current_thread() is not threading.main_thread()
+        made.append(place[1])
+        begun[place[1]].set()
+        return original(task, rows, place, device)
+
+    def loss_terms(*given: Any, **more: Any) -> Any:
+        step = len(steps) + 1
+        if step < 4:
+            assert begun[step + 1].wait(timeout=60)
+        steps.append(step)
+        assert made == list(range(1, min(step + 1, 4) + 1))
+        return terms(*given, **more)
+
+    steps: list[int] = []
+    monkeypatch.setattr(batches, "make_batch", make_batch)
+    monkeypatch.setattr(loop, "loss_terms", loss_terms)
+    run(override(compact_recipe(), {"optimise.epochs": 1}), figures, tmp_path)
+    assert steps == [1, 2, 3, 4]
 
 
 def test_the_command_trains_and_resumes(
@@ -406,36 +452,44 @@ from pathlib import Path
 import numpy as np, torch
 from accelerate import PartialState
 from amf.data.figures import open_figures
-from amf.training import loop as engine
+from amf.training import batches
+from amf.training.checkpoint import load_checkpoint
+from amf.training.learner import Learner
+from amf.training.loop import fit
 from amf.training.recipe import read_recipe
 
 data, recipe, out = map(Path, sys.argv[1:])
 figures, recipe = open_figures(data), read_recipe(recipe)
-original = engine._Run._patches
+learners, make_batch, build = [], batches.make_batch, Learner.__init__
 
-def start(name):
-    return engine._Run(recipe, figures, np.arange(70), np.arange(70, 95), out / name, resume=True)
+def built(self, *given):
+    build(self, *given)
+    learners.append(self)
 
-def killed(self, rows, epoch, number):
-    if (epoch, number) == (1, 2):
+def killed(task, rows, place, device):
+    if place[:2] == (1, 2):
         raise InterruptedError
-    return original(self, rows, epoch, number)
+    return make_batch(task, rows, place, device)
 
-def save(name, run):
-    losses = torch.tensor([values["loss"] for values in run.fit().history])
-    state = {f"weights {k}": v for k, v in run.learnt.items()}
-    state |= {f"average {k}": v for k, v in run.average.items()}
-    result = {"state": state, "monitor": losses, "hard": torch.from_numpy(run.hard)}
+def run(name):
+    return fit(recipe, figures, np.arange(70), np.arange(70, 95), out / name, resume=True)
+
+def save(name):
+    losses = torch.tensor([values["loss"] for values in run(name).history])
+    state = {f"weights {k}": v for k, v in learners[-1].learnt.items()}
+    state |= {f"average {k}": v for k, v in learners[-1].average.mean.items()}
+    result = {"state": state, "monitor": losses, "hard": load_checkpoint(out / name)["hard"]}
     torch.save(result, out / f"{name} {PartialState().process_index}.pt")
 
-save("whole", start("whole"))
-engine._Run._patches = killed
+Learner.__init__ = built
+save("whole")
+batches.make_batch = killed
 try:
-    start("killed").fit()
+    run("killed")
 except InterruptedError:
     print("killed")
-engine._Run._patches = original
-save("killed", start("killed"))
+batches.make_batch = make_batch
+save("killed")
 """
 
 

@@ -88,15 +88,15 @@ def test_short_memory_splits_the_batch_and_changes_nothing(
     predictor = Predictor(bundle.load(make_bundle()), "cpu")
     whole, sizes, score = predictor.logits(pages), [], amf.inference.predict.score
 
-    def short_of_memory(model: Classifier, batch: torch.Tensor, *rest: object) -> torch.Tensor:
-        sizes.append(len(batch))
-        if len(batch) > 2:
+    def short_of_memory(model: Classifier, batches: tuple[torch.Tensor, ...], *rest: object) -> torch.Tensor:
+        sizes.append([len(batch) for batch in batches])
+        if len(batches[0]) > 2:
             raise torch.OutOfMemoryError
-        return score(model, batch, *rest)  # type: ignore[arg-type]
+        return score(model, batches, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(amf.inference.predict, "score", short_of_memory)
     np.testing.assert_allclose(predictor.logits(pages), whole, atol=1e-6)
-    assert sizes == [5, 3, 2, 2, 1]
+    assert sizes == [[5], [3, 2], [2, 2, 1]]
 
 
 @pytest.mark.parametrize("backbone", ["compact", "timm"])

@@ -120,7 +120,7 @@ def test_missing_output_is_refused_by_name(write_platform: Callable[..., Path]) 
     folder = write_platform({"a.tiff": GOOD}, TRUTH)
     shutil.rmtree(folder / "job-0")
 
-    with pytest.raises(DataError, match=r"job-0.*cannot be read: No such file"):
+    with pytest.raises(DataError, match=r"job-0.*: no such file"):
         predictions.read(folder)
 
 
@@ -239,7 +239,7 @@ def test_pages_of_a_table_take_the_organisers_truth(tmp_path: Path) -> None:
 
 def test_neither_folder_nor_table(tmp_path: Path) -> None:
     (tmp_path / "p.txt").write_text("")
-    for name, message in [("p.txt", "neither a folder nor"), ("absent.csv", "cannot be read as a table")]:
+    for name, message in [("p.txt", "neither a folder nor"), ("absent.csv", "no such file")]:
         with pytest.raises(DataError, match=message):
             predictions.read(tmp_path / name)
     pd.DataFrame(columns=["image", "class", "confidence", "label"]).to_csv(tmp_path / "e.csv", index=False)

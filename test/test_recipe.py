@@ -124,7 +124,7 @@ def test_override_refuses_a_section_that_is_not_there(key: str) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "cannot be read: No such file"),
+        (None, "no such file"),
         ("a: [", "is not valid YAML"),
         ("- 1", "found"),
         ("", "found None"),

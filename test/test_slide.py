@@ -536,12 +536,12 @@ def test_a_table_that_was_written_can_be_read_again(
     ("content", "message"),
     [
         ('{"type": "Topology"}', "is JSON with type, expected GeoJSON features or a MIDOG database"),
-        ("{", "cannot be read"),
+        ("{", "is not JSON"),
         ("a,b\n1,2\n", "has the columns a, b; expected 'x' and 'y'"),
         ('{"images": [{"id": 1, "file_name": "s1.tif"}], "annotations": [{}]}', "is not a MIDOG database"),
         ("SQLite format 3\0" + 100 * "x", "is not a SlideRunner database"),
-        ("PAR1", "cannot be read as a table"),
-        ("", "cannot be read as a table"),
+        ("PAR1", "is not a readable Parquet file"),
+        ("", "is empty, expected a CSV file"),
     ],
 )
 def test_files_that_hold_no_figures(content: str, message: str, tmp_path: Path) -> None:

@@ -147,7 +147,7 @@ def test_a_missing_file_and_a_missing_column_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"AMI-BR\.csv: no column y, expert1_label"):
         SOURCES["amibr"]().read(tmp_path, skip_bad=True)
     (tmp_path / "AMI-BR.csv").write_text("")
-    with pytest.raises(DataError, match="not a readable CSV"):
+    with pytest.raises(DataError, match="is empty, expected a CSV file"):
         SOURCES["amibr"]().read(tmp_path)
 
 

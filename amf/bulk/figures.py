@@ -3,7 +3,6 @@
 A file is told by its content: QuPath's GeoJSON, MIDOG's JSON, SlideRunner's SQLite, a table (CSV, Parquet).
 """
 
-import json
 import math
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
+from amf.data.loading import read_frame, read_json
 from amf.errors import DataError
 
 PASSED_ON = ("id", "label", "domain")
@@ -76,8 +76,8 @@ def read_figures(path: Path, slide: Path) -> Figures:
             return _read_sliderunner(path, slide)
         if start.startswith(b"PAR1") or start.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] not in (b"{", b"["):
             return _read_table(path, slide, parquet=start.startswith(b"PAR1"))
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:  # no JSON is a ValueError, no UTF-8 too
+        content = read_json(path)
+    except OSError as error:
         raise DataError(f"{path} cannot be read: {error}") from error
     if isinstance(content, dict) and {"images", "annotations"} <= content.keys():
         return _read_midog(path, content, slide)
@@ -252,18 +252,13 @@ def _read_sliderunner(path: Path, slide: Path) -> Figures:
 
 def _read_table(path: Path, slide: Path, parquet: bool) -> Figures:
     """Columns x and y; `slide` or `image` tells the slide where the table holds several."""
-    import pandas as pd  # takes half a second, and other kinds do without
-
-    try:
-        table = pd.read_parquet(path) if parquet else pd.read_csv(path, dtype=str, encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as a table: {error}") from error
+    table = read_frame(path, parquet)
     if not {"x", "y"} <= set(table.columns):
         raise DataError(
             f"{path} has the columns {', '.join(map(str, table))}; expected 'x' and 'y', px, among them "
             "(or GeoJSON, a MIDOG database or a SlideRunner database)"
         )
-    rows = table.astype(object).where(table.notna(), None).to_dict("records")
+    rows = table.astype(object).where(table.notna() & (table != ""), None).to_dict("records")
     passed_over = {"other slides": 0}
     column = next((name for name in ("slide", "image") if name in table.columns), None)
     own = _of_slide([str(row[column]) for row in rows], path, slide) if column and rows else set()
@@ -277,9 +272,10 @@ def _read_table(path: Path, slide: Path, parquet: bool) -> Figures:
         known = {key: row[key] for key in kept}
         try:
             if known.get("label") is not None:
-                known["label"] = int(float(known["label"]))
+                label = float(known["label"])
+                known["label"] = int(label) if label.is_integer() else label
             x, y = _point((row["x"], row["y"]))
-        except (DataError, TypeError, ValueError):
+        except (DataError, TypeError, ValueError, OverflowError):
             known = {key: value if key != "label" else None for key, value in known.items()}
             fault = f"has x = {row['x']!r}, y = {row['y']!r}, label = {row.get('label')!r}: expected numbers"
             figures.append(Figure(name, known=known, fault=fault))

@@ -5,13 +5,15 @@ from pathlib import Path
 
 from amf.augmentation.contact_sheet import draw_augmentations, read_examples
 from amf.errors import DataError
-from amf.files import written_whole
+from amf.files import file_to_write, written_whole
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's flags."""
     parser.add_argument("--patches", type=Path, required=True, metavar="DIR", help="folder with PNG patches")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE.png", help="the picture to write")
+    parser.add_argument(
+        "--out", type=file_to_write, required=True, metavar="FILE.png", help="the picture to write"
+    )
     parser.add_argument("--count", type=int, default=10, help="patches to show, one a column (default: 10)")
     parser.add_argument("--seed", type=int, default=0, help="of the random parameters (default: 0)")
     parser.add_argument(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from amf.experiments.calibration import CALIBRATION, calibrate, calibrate_bundle
 from amf.experiments.lodo import read_lodo
+from amf.files import folder_to_write
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -13,7 +14,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--lodo", type=Path, nargs="+", required=True, metavar="DIR",
         help="folders that `amf lodo` has joined: the logits of all their members are averaged",
     )  # fmt: skip
-    parser.add_argument("--out", type=Path, required=True, help="folder for calibration.json and the plots")
+    parser.add_argument(
+        "--out", type=folder_to_write, required=True, help="folder for calibration.json and the plots"
+    )
     parser.add_argument("--bundle", type=Path, help="write the three values into this bundle, too")
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from amf.data.prepare import prepare
 from amf.data.recipe import load_data_recipe
+from amf.files import folder_to_write
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -14,7 +15,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--root", type=Path, required=True, help="folder that the recipe's paths are relative to"
     )
     parser.add_argument(
-        "--out", type=Path, required=True, help="folder for the table, the patches and the plots"
+        "--out", type=folder_to_write, required=True, help="folder for the table, the patches and the plots"
     )
     parser.add_argument(
         "--skip-bad",

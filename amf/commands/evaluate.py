@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from amf.evaluation import predictions, report, summary
-from amf.files import write_text
+from amf.files import folder_to_write, written_whole
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,8 +20,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--truth",
         type=Path,
+        nargs="+",
         metavar="FILE",
-        help="ground_truth.json, or a table with image, label, domain, slide, species, tumor",
+        help="ground_truth.json, a table with image, label, domain, slide, species, tumor, "
+        "or votes of `amf review`",
     )
     parser.add_argument(
         "--compare", type=Path, metavar="OTHER", help="predictions of the same figures to test against"
@@ -30,7 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--patches", type=Path, metavar="DIR", help="folder of the images, for thumbnails of errors"
     )
     parser.add_argument(
-        "--output", type=Path, metavar="DIR", default=Path("runs/evaluation"), help="default: %(default)s"
+        "--output",
+        type=folder_to_write,
+        metavar="DIR",
+        default="runs/evaluation",
+        help="default: %(default)s",
     )
     parser.add_argument("--title", default="Evaluation", help="heading of the report")
     parser.add_argument(
@@ -44,8 +50,13 @@ def run(arguments: argparse.Namespace) -> int:
     evaluated = predictions.read(arguments.predictions, arguments.truth)
     other = predictions.read(arguments.compare, arguments.truth) if arguments.compare else None
     numbers = summary.summarise(evaluated, arguments.replicates, arguments.seed, other)
-    write_text(arguments.output / "metrics.json", json.dumps(numbers, indent=2, allow_nan=False) + "\n")
-    report.write(arguments.output / "report.html", evaluated, numbers, arguments.title, arguments.patches)
+    page = report.render(evaluated, numbers, arguments.title, arguments.patches)
+    with (  # both or neither: each file is on disk before the first takes its name
+        written_whole(arguments.output / "metrics.json") as metrics_file,
+        written_whole(arguments.output / "report.html") as report_file,
+    ):
+        metrics_file.write_text(json.dumps(numbers, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        report_file.write_text(page, encoding="utf-8")
     print(summary.as_text(numbers))
     print(f"wrote {arguments.output / 'metrics.json'} and {arguments.output / 'report.html'}")
     return 0

@@ -9,6 +9,7 @@ from amf.data.figures import open_figures
 from amf.data.splits import leave_one_domain_out
 from amf.experiments.final import bundle_final, check_members, run_final
 from amf.experiments.lodo import collect_lodo, ensemble, member_folder, read_lodo, run_fold_of
+from amf.files import folder_to_write
 from amf.training.recipe import read_recipe
 
 
@@ -16,7 +17,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("recipe", type=Path, nargs="+", help="YAML recipes: the members of one ensemble")
     parser.add_argument("--data", type=Path, required=True, help="folder that `amf data` wrote")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the runs and the calibration")
+    parser.add_argument(
+        "--out", type=folder_to_write, required=True, help="folder for the runs and the calibration"
+    )
     parser.add_argument(
         "--lodo",
         type=Path,

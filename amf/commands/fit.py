@@ -5,6 +5,7 @@ from pathlib import Path
 
 from amf.data.figures import open_figures
 from amf.data.splits import monitor_split
+from amf.files import folder_to_write
 from amf.training.loop import fit
 from amf.training.recipe import read_recipe
 
@@ -13,7 +14,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("recipe", type=Path, help="YAML recipe")
     parser.add_argument("--data", type=Path, required=True, help="folder that `amf data` wrote")
-    parser.add_argument("--out", type=Path, required=True, help="run folder")
+    parser.add_argument("--out", type=folder_to_write, required=True, help="run folder")
     parser.add_argument("--resume", action="store_true", help="continue from the run folder's checkpoint")
 
 

@@ -22,7 +22,7 @@ from amf.experiments.lodo import (
     summarise,
 )
 from amf.experiments.record import markdown, with_mean_and_std
-from amf.files import write_text, written_whole
+from amf.files import folder_to_write, write_text, written_whole
 from amf.training.recipe import read_grid
 
 
@@ -35,7 +35,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="YAML recipes, the members of one ensemble; a single one may have a grid",
     )
     parser.add_argument("--data", type=Path, help="folder that `amf data` wrote")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the folds and their summary")
+    parser.add_argument(
+        "--out", type=folder_to_write, required=True, help="folder for the folds and their summary"
+    )
     parser.add_argument(
         "--fold",
         type=int,
@@ -60,8 +62,7 @@ def run(arguments: Namespace) -> int:
         return 0
     if not arguments.recipe or arguments.data is None:
         raise DataError("`amf lodo` needs a recipe and --data, or --compare with two folders")
-    figures, out = open_figures(arguments.data), arguments.out
-    grids = [read_grid(path) for path in arguments.recipe]
+    out, grids = arguments.out, [read_grid(path) for path in arguments.recipe]
     if all(len(grid) == 1 for grid in grids):
         ensembles = {out: ensemble([recipe for (recipe,) in grids], arguments.seeds)}
     elif len(grids) == 1:
@@ -69,6 +70,7 @@ def run(arguments: Namespace) -> int:
     else:
         raise RecipeError("several recipes are the members of one ensemble, expected none with a grid")
 
+    figures = open_figures(arguments.data)
     if not arguments.collect:
         jobs = [
             (member, member_folder(place, members, member), split)

@@ -13,6 +13,7 @@ from amf.bulk.merge import TABLE_SUFFIXES, Outcome, Write, errors_path, merge
 from amf.bulk.ranks import rank_and_world
 from amf.bulk.score import score
 from amf.errors import DataError
+from amf.files import file_to_write
 from amf.inference.predict import Predictor
 from amf.model import bundle
 from amf.model.digest import FILE_NAME, file_digest
@@ -29,7 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="INPUT",
         help="folder, patch (PNG, …), stack (TIFF, MHA), quoted glob, or table (.csv, .parquet) of images",
     )
-    parser.add_argument("--output", type=Path, required=True, metavar="TABLE", help=".csv, .parquet or .json")
+    parser.add_argument(
+        "--output", type=file_to_write, required=True, metavar="TABLE", help=".csv, .parquet or .json"
+    )
     parser.add_argument(
         "--root", type=Path, metavar="DIR", help="of a table's images; default: the table's folder"
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 from amf.commands.predict import add_model_arguments
 from amf.errors import DataError
 from amf.evaluation import review
+from amf.files import file_to_write
 from amf.model import bundle
 
 
@@ -14,7 +15,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "predictions", type=Path, help="what `amf predict` or `amf slide` wrote: a table or GeoJSON"
     )
-    parser.add_argument("--output", type=Path, required=True, metavar="PAGE.html", help="the page to write")
+    parser.add_argument(
+        "--output", type=file_to_write, required=True, metavar="PAGE.html", help="the page to write"
+    )
     parser.add_argument(
         "--root",
         type=Path,

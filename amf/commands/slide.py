@@ -5,8 +5,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
 from amf.bulk.merge import Outcome
 from amf.bulk.ranks import rank_and_world
 from amf.bulk.slides import SUFFIXES, open_work, slide_writer
@@ -16,7 +14,9 @@ from amf.commands.predict import (
     raise_faults,
     score_and_merge,
 )
+from amf.data.loading import read_frame
 from amf.errors import DataError
+from amf.files import file_to_write
 from amf.inference.predict import Predictor
 
 
@@ -32,7 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="QuPath GeoJSON, MIDOG JSON, SlideRunner SQLite, or CSV or Parquet with x and y (px)",
     )
     parser.add_argument(
-        "--output", type=Path, metavar="OUT", help=f"{', '.join(SUFFIXES)}; JSON is GeoJSON for QuPath"
+        "--output",
+        type=file_to_write,
+        metavar="OUT",
+        help=f"{', '.join(SUFFIXES)}; JSON is GeoJSON for QuPath",
     )
     parser.add_argument(
         "--table",
@@ -117,15 +120,12 @@ def _score(
 
 
 def _read_pairs(path: Path) -> Iterator[Pair]:
-    try:
-        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype=str)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as a table: {error}") from error
+    table = read_frame(path)
     if missing := [name for name in ("slide", "figures", "output") if name not in table]:
         raise DataError(f"{path} has the columns {', '.join(map(str, table))}; expected {missing[0]!r} too")
     seen: set[Path] = set()
     for number, row in enumerate(table[["slide", "figures", "output"]].itertuples(index=False), start=1):
-        if not all(isinstance(value, str) for value in row):
+        if not all(isinstance(value, str) and value for value in row):
             raise DataError(f"{path} row {number} has an empty cell, expected slide, figures and output")
         pair = Pair(*(path.parent / value for value in row))
         _check_suffix(pair.output)

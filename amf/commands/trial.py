@@ -9,6 +9,7 @@ from accelerate import PartialState
 from amf.data.figures import Figures, open_figures
 from amf.errors import RecipeError
 from amf.experiments.trial import FOLDS, TABLE, Trial, collect_trial
+from amf.files import folder_to_write
 from amf.training.recipe import read_variants
 
 
@@ -26,7 +27,9 @@ def run(arguments: Namespace) -> int:
 def add_trial_arguments(parser: ArgumentParser, variant: str, folds: int) -> None:
     """Declare what a trial and the ablation, which is one, share; `variant` is what a row is called."""
     parser.add_argument("--data", type=Path, required=True, help="folder that `amf data` wrote")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the folds and the table")
+    parser.add_argument(
+        "--out", type=folder_to_write, required=True, help="folder for the folds and the table"
+    )
     parser.add_argument(
         f"--{variant}", dest="variant", metavar="NAME", help=f"run this {variant} alone, and join nothing"
     )

@@ -1,5 +1,6 @@
 """What the loop trains on: the patch table and its packed patches, opened together."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +38,11 @@ class Figures:
     def batch(self, rows: NDArray[np.int64]) -> Tensor:
         """Patches (B, 128, 128, 3) uint8 of the given rows."""
         return torch.from_numpy(self.patches[rows])
+
+    def batches(self, rows: NDArray[np.int64], size: int = 128) -> Iterator[Tensor]:
+        """The rows' patches in order, `size` at a time."""
+        for start in range(0, len(rows), size):
+            yield self.batch(rows[start : start + size])
 
 
 def open_figures(folder: Path) -> Figures:

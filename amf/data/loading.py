@@ -11,7 +11,7 @@ import yaml
 from amf.errors import AmfError, DataError, RecipeError
 
 if TYPE_CHECKING:
-    from pandas import DataFrame
+    from pandas import DataFrame, Series
 
 MAX_WHOLE = 2**53
 """The largest whole number that any format keeps exactly: no page, coordinate or label comes near."""
@@ -107,8 +107,22 @@ def read_csv(path: Path) -> tuple[list[str], list[list[str]]]:
     return header, rows
 
 
-def read_frame(path: Path) -> "DataFrame":
-    """Read a table by its suffix: .parquet with the types it has, any other as CSV with text in every cell.
+def check_whole(values: "Series[Any]", source: str) -> None:
+    """Check that numbers are whole, missing, or none at all, and small enough to stay exact.
+
+    Raises
+    ------
+    DataError : names the first that is not, and its row; row 1 is the first below the header.
+    """
+    wrong = values.notna() & ~((values % 1 == 0) & (values.abs() <= MAX_WHOLE))
+    if wrong.any():
+        row = int(wrong.to_numpy().argmax())
+        found = f"{values.name} is {values.iloc[row]}"
+        raise DataError(f"{source}, row {row + 1}: the {found}, expected a whole number up to {MAX_WHOLE}")
+
+
+def read_frame(path: Path, parquet: bool | None = None) -> "DataFrame":
+    """Read a table: Parquet with its own types, CSV with text in every cell; by default the suffix decides.
 
     Raises
     ------
@@ -116,7 +130,7 @@ def read_frame(path: Path) -> "DataFrame":
     """
     import pandas as pd  # takes half a second, which who reads no table does not pay
 
-    if path.suffix != ".parquet":
+    if not (path.suffix == ".parquet" if parquet is None else parquet):
         columns, rows = read_csv(path)
         return pd.DataFrame(rows, columns=columns, dtype=str)
     try:

@@ -13,9 +13,10 @@ import pandas as pd
 from pandas import DataFrame
 from tqdm import tqdm
 
+from amf.data.loading import read_json
 from amf.data.patches import file_of, read_patches
 from amf.data.table import REMOVED_COLUMNS, remove_identical, table_hash
-from amf.errors import DataError
+from amf.errors import DataError, account
 from amf.files import write_text, written_whole
 from amf.model.digest import file_digest
 from amf.model.preprocess import PATCH_PX
@@ -125,7 +126,7 @@ def load(path: Path) -> PackedPatches:
     """
     path = Path(path)
     try:
-        record = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        record = read_json(path.with_suffix(".json"))
         expected = (record["sha256"], tuple(record["shape"]))
         if file_digest(path) != expected[0]:
             raise DataError(
@@ -162,8 +163,8 @@ def _request(table: DataFrame, root: Path, skip_bad: bool) -> str:
 def _is_current(path: Path, request: str) -> bool:
     record = path.with_suffix(".json")
     try:
-        return path.is_file() and json.loads(record.read_text(encoding="utf-8"))["request"] == request
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return path.is_file() and read_json(record)["request"] == request
+    except (DataError, KeyError, TypeError):
         return False
 
 
@@ -175,9 +176,7 @@ def _decode(table: DataFrame, root: Path, target: Path, workers: int) -> tuple[l
     )  # file -> its rows: a whole ROI is decoded once for all of them
     for row, image in enumerate(images):
         rows_of[file_of(image)].append(row)
-    array = np.lib.format.open_memmap(
-        target, mode="w+", dtype=np.uint8, shape=(len(table), PATCH_PX, PATCH_PX, 3)
-    )
+    array = _new_array(target, (len(table), PATCH_PX, PATCH_PX, 3))
     hashes, faults = [""] * len(table), dict[int, str]()
 
     def decode(file: str) -> None:
@@ -204,8 +203,22 @@ def _without(table: DataFrame, hashes: list[str], faults: dict[int, str]) -> tup
     bad = np.isin(np.arange(len(table)), list(faults))
     unusable = table[bad].assign(reason=UNUSABLE_IMAGE, detail=[faults[row] for row in sorted(faults)])
     rows, identical = remove_identical(table[~bad], [hashes[row] for row in np.flatnonzero(~bad)])
+    account("images of the table", len(table), len(rows), len(unusable) + len(identical))
     removed = [frame for frame in (unusable, identical) if len(frame)]
     return rows, pd.concat(removed, ignore_index=True) if removed else identical
+
+
+def _new_array(path: Path, shape: tuple[int, ...]) -> np.memmap:
+    """A new .npy file of uint8 with its space on the disk: else a full disk kills the process later.
+
+    Raises
+    ------
+    OSError : the disk has not that much space.
+    """
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    with path.open("r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array
 
 
 def _keep(path: Path, kept: np.ndarray) -> None:
@@ -214,7 +227,7 @@ def _keep(path: Path, kept: np.ndarray) -> None:
     rows = np.flatnonzero(kept)
     with written_whole(path) as smaller:
         shape = (len(rows), *everything.shape[1:])
-        array = np.lib.format.open_memmap(smaller, mode="w+", dtype=np.uint8, shape=shape)
+        array = _new_array(smaller, shape)
         for start in range(0, len(rows), 1024):  # a table may be larger than memory
             array[start : start + 1024] = everything[rows[start : start + 1024]]
         array.flush()

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from amf.data.loading import read_yaml
 from amf.data.sources import SOURCES, Reading, Source
 from amf.data.sources.base import RootPath
 from amf.data.splits import published_amibr_split
@@ -67,12 +67,7 @@ def load_data_recipe(path: Path) -> DataRecipe:
     ------
     RecipeError: names the fault: no such file, no YAML, an unknown source or key, a value out of range.
     """
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RecipeError(f"{path}: no such data recipe.") from None
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{path}: not a YAML file: {error}.") from None
+    content = read_yaml(Path(path))
     if (
         not isinstance(content, dict)
         or not {"sources"} <= set(content) <= {"sources", "amibr_split"}
@@ -106,7 +101,7 @@ def _source(entry: Any, place: str) -> Source:
         raise RecipeError(f"{place}: no key 'source', expected one of {', '.join(sorted(SOURCES))}.")
     settings = dict(entry)
     name = settings.pop("source")
-    if name not in SOURCES:
+    if not isinstance(name, str) or name not in SOURCES:
         raise RecipeError(f"{place}: unknown source {name!r}, expected one of {', '.join(sorted(SOURCES))}.")
     try:
         return SOURCES[name].model_validate(settings)

@@ -12,7 +12,8 @@ import pandas as pd
 import pandera.pandas as pa
 from pandas import DataFrame, Series
 
-from amf.errors import DataError
+from amf.data.loading import MAX_WHOLE, read_frame
+from amf.errors import DataError, account
 from amf.files import written_whole
 
 SAME_FIGURE = "same figure (slide, x, y) in an earlier source"
@@ -118,15 +119,8 @@ def read_table(path: Path) -> DataFrame:
     path = Path(path)
     if not path.is_file():
         raise DataError(f"{path}: no such patch table; `amf data` writes one.")
-    try:
-        if _suffix(path) == ".parquet":
-            table = pd.read_parquet(path)
-        else:
-            text = pd.read_csv(path, dtype=str, keep_default_na=False).fillna("")
-            table = _from_text(text, str(path))
-    except (ValueError, OSError) as error:  # of which the CSV and Parquet readers' own errors are kinds
-        raise DataError(f"{path}: not a readable table: {error}.") from None
-    return validate(table, str(path))
+    table = read_frame(path)
+    return validate(table if _suffix(path) == ".parquet" else _from_text(table, str(path)), str(path))
 
 
 def _from_text(text: DataFrame, source: str) -> DataFrame:
@@ -146,7 +140,7 @@ def _numbers(text: "Series[str]", source: str, whole: bool = True) -> "Series[fl
     numbers = pd.to_numeric(text, errors="coerce")
     wrong = numbers.isna() & (text != "")
     if whole:
-        wrong |= numbers.notna() & (numbers % 1 != 0)
+        wrong |= numbers.notna() & ~((numbers % 1 == 0) & (numbers.abs() <= MAX_WHOLE))
     if wrong.any():
         row = int(wrong.to_numpy().argmax())
         kind = "a whole number" if whole else "a number"
@@ -217,6 +211,7 @@ def combine(tables: Sequence[DataFrame]) -> tuple[DataFrame, DataFrame]:
             Series(removed["sublabel"].to_numpy(), index=kept, dtype="str")
         )
     _explain(removed, rows.loc[kept], SAME_FIGURE)
+    account("rows of all tables", sum(map(len, tables)), int((~repeated).sum()), len(removed))
     return rows[~repeated].reset_index(drop=True), removed.reset_index(drop=True)
 
 
@@ -232,6 +227,7 @@ def remove_identical(table: DataFrame, content_hashes: Sequence[str]) -> tuple[D
     first = Series(table.index, index=hashes)[lambda rows: ~rows.index.duplicated()]
     removed = table[repeated].copy()
     _explain(removed, table.loc[first.loc[hashes[repeated].tolist()]], SAME_PIXELS)
+    account("rows of the table", len(table), int((~repeated).sum()), len(removed))
     return table[~repeated].reset_index(drop=True), removed.reset_index(drop=True)
 
 

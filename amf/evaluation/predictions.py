@@ -7,8 +7,8 @@ Both become one table of figures, one row each:
     it is empty).
 """
 
-import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
@@ -16,7 +16,9 @@ from typing import Any
 import pandas as pd
 from pandas import DataFrame, Series
 
-from amf.errors import DataError
+from amf.data.loading import check_whole, read_frame, read_json
+from amf.data.reviews import is_review, read_reviews
+from amf.errors import DataError, account
 from amf.inference.sockets import INPUT_SOCKET, OUTPUT_SOCKET, socket_of
 
 CLASSES = {"normal": 0, "atypical": 1}
@@ -38,7 +40,7 @@ class Predictions:
     notes: list[str] = field(default_factory=list)
 
 
-def read(source: Path, truth: Path | None = None) -> Predictions:
+def read(source: Path, truth: Path | Sequence[Path] | None = None) -> Predictions:
     """Read predictions together with the truth.
 
     Parameters
@@ -47,17 +49,24 @@ def read(source: Path, truth: Path | None = None) -> Predictions:
         (.csv, .parquet, .json) with the columns image, class, confidence and optionally page, label, domain
         and slide.
     truth : the organisers' ground_truth.json, or a table with image, label and optionally page, domain and
-        slide. By default the folder's own ground_truth.json, or the label column of the table.
+        slide. By default the folder's own ground_truth.json, or the label column of the table. Or what
+        experts downloaded from the page of `amf review`, one file or more: figures without a majority of
+        votes are left out then, and a note says how many.
 
     Raises
     ------
     DataError : a file is missing or malformed, the organisers would refuse it, a figure has no truth, or all
         figures are of one class, for which no balanced accuracy is defined.
     """
+    truths = [truth] if isinstance(truth, Path) else list(truth or [])
+    if len(truths) > 1 and not all(map(is_review, truths)):
+        raise DataError(
+            f"{truths[1]}: several files can be the truth only where all are votes of `amf review`"
+        )
     if source.is_dir():
-        predictions = _read_platform(source, truth or source / "ground_truth.json")
+        predictions = _read_platform(source, truths[0] if truths else source / "ground_truth.json")
     else:
-        predictions = _read_tables(source, truth)
+        predictions = _read_tables(source, truths)
     counts = predictions.figures["label"].value_counts()
     if len(counts) == 0:
         raise DataError(
@@ -73,20 +82,23 @@ def read(source: Path, truth: Path | None = None) -> Predictions:
 
 
 def _read_platform(folder: Path, truth_path: Path) -> Predictions:
-    jobs = _load_json(folder / "predictions.json")
+    jobs = read_json(folder / "predictions.json")
     if not isinstance(jobs, list):
         raise DataError(f"{folder / 'predictions.json'} holds {_kind(jobs)}, expected a list of jobs")
     truth = _load_ground_truth(truth_path)
     rows: list[dict[str, Any]] = []
-    predicted_images = set()
+    seen: dict[str, str] = {}  # job -> its image
     for number, job in enumerate(jobs):
         pk, image, output_path = _job_sockets(job, f"{folder / 'predictions.json'}, job {number}")
         where = f"job {pk} ({image})"
+        if pk in seen or image in seen.values():
+            raise DataError(f"{where} is a second job of that name or image, expected one for each image")
+        seen[pk] = image
         if image not in truth:
             raise DataError(f"{where}: {truth_path} has no truth for this image, expected one for every job")
         labels, domains = truth[image]
         path = folder / pk / "output" / output_path
-        outputs = _load_json(path)
+        outputs = read_json(path)
         if not isinstance(outputs, list) or len(outputs) != len(labels):
             found = f"{len(outputs)} predictions" if isinstance(outputs, list) else _kind(outputs)
             raise DataError(
@@ -104,12 +116,12 @@ def _read_platform(folder: Path, truth_path: Path) -> Predictions:
                     "domain": domain,
                 }
             )
-        predicted_images.add(image)
     notes = []
-    if unused := len(truth) - len(predicted_images):
+    if unused := len(truth) - len(seen):
         notes.append(
             f"{unused} of {len(truth)} images in {truth_path.name} have no job and were not evaluated."
         )
+    account(f"figures of {folder}", sum(len(truth[image][0]) for image in seen.values()), len(rows), 0)
     columns = ["image", "page", "label", "predicted", "confidence", "domain"]
     return Predictions(folder, DataFrame(rows, columns=columns).astype({"page": "Int64"}), notes)
 
@@ -154,7 +166,7 @@ def _check_output(output: Any, where: str) -> tuple[int, float]:
 
 def _load_ground_truth(path: Path) -> dict[str, tuple[list[int], list[int]]]:
     """Labels (1 = AMF) and tumour domains of every image."""
-    content = _load_json(path)
+    content = read_json(path)
     if not isinstance(content, list):
         raise DataError(f"{path} holds {_kind(content)}, expected a list of images with their labels")
     truth: dict[str, tuple[list[int], list[int]]] = {}
@@ -175,8 +187,9 @@ def _load_ground_truth(path: Path) -> dict[str, tuple[list[int], list[int]]]:
     return truth
 
 
-def _read_tables(source: Path, truth_path: Path | None) -> Predictions:
+def _read_tables(source: Path, truths: list[Path]) -> Predictions:
     table = load_table(source, required=["image", "class", "confidence"])
+    given = len(table)
     unknown = ~table["class"].isin(list(CLASSES))
     _refuse_rows(source, table["class"], unknown, "the class is {!r}, expected 'normal' or 'atypical'")
     table["confidence"] = _numbers(source, table["confidence"])
@@ -184,7 +197,17 @@ def _read_tables(source: Path, truth_path: Path | None) -> Predictions:
     _refuse_rows(source, table["confidence"], outside, "the confidence is {}, expected a number from 0 to 1")
     table["predicted"] = table["class"].map(CLASSES).astype("int64")
 
-    if truth_path is not None:
+    notes, unvoted = list[str](), 0
+    if truths and is_review(truths[0]):
+        majority, notes = _read_majority(truths)
+        voted = table.merge(
+            majority[["image", "page"]], on=["image", "page"]
+        )  # in the order of the predictions
+        unvoted = len(table) - len(voted)
+        notes.append(f"{unvoted} of {len(table)} predictions have no majority of votes.")
+        table, truth = voted, _match(voted, majority, source, truths[0])
+    elif truths:
+        [truth_path] = truths
         truth = _check_truth(truth_path, _load_truth_table(truth_path))
         truth = _match(table, truth, source, truth_path)
     elif "label" in table:
@@ -197,13 +220,23 @@ def _read_tables(source: Path, truth_path: Path | None) -> Predictions:
         if column in truth:
             table[column] = truth[column]
             columns.append(column)
-    return Predictions(source, table[columns])
+    account(f"rows of {source}", given, len(table), unvoted)
+    return Predictions(source, table[columns], notes)
+
+
+def _read_majority(paths: list[Path]) -> tuple[DataFrame, list[str]]:
+    """Truth by the majority of experts, with slides where all are known; and what to know of the votes."""
+    reviews = read_reviews(paths)
+    truth = reviews.figures[reviews.figures["label"].notna()].reset_index(drop=True)
+    columns = ["image", "page", "label", *(["slide"] if (truth["slide"] != "").all() else [])]
+    return truth[columns].astype({"page": "Int64", "label": "int64"}), list(reviews.notes)
 
 
 def _load_truth_table(path: Path) -> DataFrame:
     if path.suffix == ".json":
-        content = _load_json(path)
-        if isinstance(content, list) and content and "labels" in content[0]:  # the organisers' ground truth
+        content = read_json(path)
+        if isinstance(content, list) and any("labels" in row for row in content if isinstance(row, dict)):
+            # the organisers' ground truth
             rows = [
                 (image, page, label, domain)
                 for image, (labels, domains) in _load_ground_truth(path).items()
@@ -251,28 +284,35 @@ def load_table(path: Path, required: list[str]) -> DataFrame:
     ------
     DataError : no table, a column of `required` is missing, or an (image, page) is there twice.
     """
-    text = {"image": str, "slide": str, "class": str}
-    try:
-        if path.suffix == ".csv":
-            table = pd.read_csv(path, dtype=text)
-        elif path.suffix == ".parquet":
-            table = pd.read_parquet(path)
-        elif path.suffix == ".json":
-            table = DataFrame(_load_json(path))
-        else:
-            raise DataError(f"{path} is neither a folder nor a .csv, .parquet or .json table")
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as a table: {error}") from error
+    if path.suffix == ".json":
+        table = _frame_of_json(path)
+    elif path.suffix in (".csv", ".parquet"):
+        table = read_frame(path)
+        table = table.mask(table == "") if path.suffix == ".csv" else table
+    else:
+        raise DataError(f"{path} is neither a folder nor a .csv, .parquet or .json table")
     for column in required:
         if column not in table:
             raise DataError(f"{path} has the columns {', '.join(map(str, table))}; expected {column!r} too")
     if "page" not in table:
         table["page"] = pd.NA
-    table["page"] = _numbers(path, table["page"]).astype("Int64")
+    for column in table.columns.intersection(["confidence", "x", "y"]):
+        table[column] = _numbers(path, table[column])
+    page = _numbers(path, table["page"])
+    check_whole(page, str(path))
+    table["page"] = page.astype("Int64")
+    _refuse_rows(path, table["image"], table["image"].isna(), "the image is empty, expected a name")
     table["image"] = table["image"].astype(str)
     twice = table.duplicated(["image", "page"])
     _refuse_rows(path, table["image"], twice, "{!r} is listed twice, expected one row a figure")
     return table
+
+
+def _frame_of_json(path: Path) -> DataFrame:
+    content = read_json(path)
+    if not isinstance(content, list) or not all(isinstance(row, dict) for row in content):
+        raise DataError(f"{path} is no table: expected a list of objects, one a figure")
+    return DataFrame(content)
 
 
 def _numbers(path: Path, column: "Series[Any]") -> "Series[Any]":
@@ -293,15 +333,6 @@ def _refuse_rows(path: Path, values: "Series[Any]", wrong: "Series[bool]", messa
 
 def _file_name(path: str) -> str:
     return PurePath(path).name
-
-
-def _load_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text())
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise DataError(f"{path} is not JSON: {error}") from error
 
 
 def _kind(value: Any) -> str:

@@ -13,10 +13,10 @@ from PIL import Image
 
 import amf
 from amf.bulk.read import read_pages
+from amf.data.patches import file_of, read_patch_named
 from amf.errors import DataError, JobError
 from amf.evaluation import charts, metrics, summary
 from amf.evaluation.predictions import Predictions
-from amf.files import write_text
 
 GALLERY_SIZE = 12
 
@@ -31,10 +31,8 @@ class Card:
     thumbnail: str | None
 
 
-def write(
-    path: Path, predictions: Predictions, numbers: dict[str, Any], title: str, patches: Path | None
-) -> None:
-    """Write the report.
+def render(predictions: Predictions, numbers: dict[str, Any], title: str, patches: Path | None) -> str:
+    """The report's HTML.
 
     Parameters
     ----------
@@ -43,15 +41,10 @@ def write(
 
     Raises
     ------
-    DataError : `patches` is not a folder, or the report cannot be written.
+    DataError : `patches` is not a folder.
     """
     if patches is not None and not patches.is_dir():
         raise DataError(f"{patches} is not a folder, expected the one with the patches the predictions name")
-    write_text(path, render(predictions, numbers, title, patches))
-
-
-def render(predictions: Predictions, numbers: dict[str, Any], title: str, patches: Path | None) -> str:
-    """The report's HTML; see `write`."""
     figures = predictions.figures
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("amf.evaluation", "."),
@@ -109,8 +102,10 @@ def _thumbnail(patches: Path, image: str, page: int) -> str | None:
     """The patch as a JPEG data URI, looked for by its path below `patches` and by its name there."""
     for path in (patches / image, patches / PurePath(image).name):
         try:
-            picture = Image.fromarray(read_pages(path)[page])
-        except (JobError, IndexError):
+            # A figure of a slide is no file of its own.
+            pixels = read_pages(path)[page] if file_of(image) == image else read_patch_named(image, patches)
+            picture = Image.fromarray(pixels)
+        except (DataError, JobError, IndexError):
             continue
         out = io.BytesIO()
         picture.save(out, format="JPEG", quality=85)

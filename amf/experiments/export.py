@@ -17,7 +17,7 @@ from amf.files import write_text
 from amf.model.bundle import write
 from amf.model.classifier import Classifier
 from amf.model.spec import BundleSpec, MemberSpec
-from amf.training.loop import BEST
+from amf.training.learner import BEST
 from amf.training.network import build_classifier, trainable_state
 from amf.training.recipe import Model, Recipe, read_recipe
 from amf.training.tied_weights import untie

@@ -19,8 +19,10 @@ from amf.inference.predict import score
 from amf.model.device import choose_device
 from amf.model.digest import file_digest
 from amf.training.checkpoint import CURRENT
-from amf.training.loop import HISTORY, fit
+from amf.training.loop import fit
+from amf.training.monitor import best_so_far
 from amf.training.recipe import Recipe, read_recipe
+from amf.training.reporting import HISTORY
 
 PREDICTIONS, RECORD = "predictions.csv", "fold.json"
 _OTHER = {
@@ -128,19 +130,12 @@ def read_fold(recipe: Recipe, figures: Figures, split: Split, folder: Path) -> p
     return pd.concat([pd.read_csv(path), rows], axis=1)
 
 
-@torch.inference_mode()
 def held_out_logits(run: Path, figures: Figures, rows: NDArray[np.int64]) -> NDArray[np.float64]:
     """Logits (n,) of some rows by a run's best weights, in full precision and with the views that ship."""
     recipe, classifier = trained_classifier(run)
-    device = choose_device("auto")
-    classifier.to(device)
-    parts = [
-        score(
-            classifier, figures.batch(part).to(device), recipe.model.image, recipe.model.views, torch.float32
-        )
-        for part in np.array_split(rows, max(1, len(rows) // 128))
-    ]
-    return torch.cat(parts).numpy()
+    classifier.to(choose_device("auto"))
+    model = recipe.model
+    return score(classifier, figures.batches(rows), model.image, model.views, torch.float32).numpy()
 
 
 def collect(recipe: Recipe, figures: Figures, out: Path, splits: list[Split]) -> pd.DataFrame:
@@ -168,5 +163,4 @@ def collect(recipe: Recipe, figures: Figures, out: Path, splits: list[Split]) ->
 def best_epoch(recipe: Recipe, folder: Path) -> int:
     """The epoch, from 1, whose weights a finished run kept: the first of the best monitor value."""
     history = json.loads((folder / HISTORY).read_text(encoding="utf-8"))
-    values = np.array([epoch[recipe.optimise.monitor] for epoch in history])
-    return 1 + int(values.argmin() if recipe.optimise.monitor == "loss" else values.argmax())
+    return 1 + best_so_far(history, recipe.optimise.monitor)

@@ -1,6 +1,7 @@
 """Patches → logits → confidence and class: batches, views, members, calibration."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -106,8 +107,7 @@ class Predictor:
         size = min(len(batch), MAX_BATCH, max(1, MAX_PIXELS // (spec.views * spec.image.input_px**2)))
         while True:
             try:
-                parts = [score(model, part, spec.image, spec.views, dtype) for part in batch.split(size)]
-                return torch.cat(parts)  # (N,)
+                return score(model, batch.split(size), spec.image, spec.views, dtype)  # (N,)
             except Exception as error:
                 # On the CPU short memory is a plain RuntimeError, of one wording for each library that asked.
                 if size > 1 and isinstance(error, RuntimeError | MemoryError):
@@ -120,13 +120,23 @@ class Predictor:
                 ) from error
 
 
-def score(model: Classifier, batch: Tensor, image: ImageSpec, view_count: int, dtype: torch.dtype) -> Tensor:
-    """Logits of (B, 128, 128, 3) uint8 patches by one network, mean over views: (B,) float64 on the CPU."""
-    x = to_input(batch, image).to(dtype)  # (B, 3, S, S)
-    seen = torch.cat(list(views(x, view_count)))  # (views B, 3, S, S): one pass costs less than eight
-    seen = seen.contiguous(memory_format=torch.channels_last)  # what convolutions are fastest on
-    logits = model(seen)[0].double().cpu()  # (views B,)
-    return logits.view(view_count, len(batch)).mean(0)  # (B,)
+@torch.inference_mode()
+def score(
+    model: Classifier, batches: Iterable[Tensor], image: ImageSpec, view_count: int, dtype: torch.dtype
+) -> Tensor:
+    """Logits by one network, mean over views: (N,) float64 on the CPU.
+
+    `batches` are (B, 128, 128, 3) uint8 patches on any device; the network scores them where it is.
+    """
+    device = next(model.parameters()).device
+    parts = []
+    for batch in batches:
+        x = to_input(batch.to(device), image).to(dtype)  # (B, 3, S, S)
+        seen = torch.cat(list(views(x, view_count)))  # (views B, 3, S, S): one pass costs less than eight
+        seen = seen.contiguous(memory_format=torch.channels_last)  # what convolutions are fastest on
+        logits = model(seen)[0].double().cpu()  # (views B,)
+        parts.append(logits.view(view_count, len(batch)).mean(0))  # (B,)
+    return torch.cat(parts)
 
 
 def sigmoid(z: float) -> float:

@@ -246,8 +246,9 @@ def build(name: str, arguments: Mapping[str, Any]) -> nn.Module:
         with _bounded():
             return entry.build(**{**entry.arguments, **arguments})
     except Exception as error:  # a builder that is given nonsense may fail in any way
+        reason = str(error) or type(error).__name__
         raise ValueError(
-            f"backbone {name!r} cannot be built with arguments {dict(arguments)}: {error}"
+            f"backbone {name!r} cannot be built with arguments {dict(arguments)}: {reason}"
         ) from error
 
 

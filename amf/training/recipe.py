@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from amf.augmentation.mixup import MIXUPS
 from amf.augmentation.sets import AUGMENTATIONS
+from amf.data.loading import read_yaml
 from amf.errors import RecipeError
 from amf.files import write_text
 from amf.model.backbones import BACKBONES
@@ -169,7 +170,7 @@ def read_recipe(path: Path) -> Recipe:
     RecipeError : no such file, not YAML, an unknown key or a value out of range; the key is named. Also a
         grid or variants: they stand for many recipes.
     """
-    content = _read_yaml(path)
+    content = read_yaml(path)
     for section, command in (("grid", "lodo"), ("variants", "trial")):
         if isinstance(content, dict) and section in content:
             raise RecipeError(
@@ -189,7 +190,7 @@ def read_grid(path: Path) -> list[Recipe]:
     ------
     RecipeError : as `read_recipe`, or a grid that is not lists of different values by key.
     """
-    content = _read_yaml(path)
+    content = read_yaml(path)
     if not isinstance(content, dict) or "grid" not in content:
         return [parse_recipe(content, str(path))]
     grid = content.pop("grid")
@@ -224,7 +225,7 @@ def read_variants(path: Path) -> dict[str, Recipe]:
     ------
     RecipeError : as `read_recipe`, or variants that are not changes by name.
     """
-    content = _read_yaml(path)
+    content = read_yaml(path)
     variants = content.pop("variants", None) if isinstance(content, dict) else None
     if (
         not isinstance(variants, dict)
@@ -240,15 +241,6 @@ def read_variants(path: Path) -> dict[str, Recipe]:
         for name, changes in variants.items()
     }
     return {BASELINE: base, **changed}
-
-
-def _read_yaml(path: Path) -> Any:
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RecipeError(f"{path} cannot be read: {error.strerror or error}") from error
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{path} is not valid YAML: {error}") from error
 
 
 def parse_recipe(content: Any, source: str) -> Recipe:

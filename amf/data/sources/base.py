@@ -1,17 +1,18 @@
 """What every source shares: the figure it yields, the record of what it leaves out, and the registry."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Annotated, TypeVar
 
-import pandas as pd
 from pandas import DataFrame
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
+from amf.data.loading import read_csv
 from amf.data.table import COLUMNS, REMOVED_COLUMNS, validate
-from amf.errors import DataError
+from amf.errors import DataError, account
 
 UNUSABLE_ROW = "unusable row"
 LISTED_TWICE = "listed twice"
@@ -101,21 +102,11 @@ def read_records(path: Path, columns: Iterable[str]) -> list[tuple[str, dict[str
     ------
     DataError: the file is missing or no CSV, or lacks one of `columns`.
     """
-    try:
-        text = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig").fillna("")
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file, expected the published label table.") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not a readable CSV file: {error}.") from None
-    missing = [column for column in columns if column not in text.columns]
+    names, rows = read_csv(path)
+    missing = [column for column in columns if column not in names]
     if missing:
-        raise DataError(
-            f"{path}: no column {', '.join(missing)}; it has {', '.join(map(str, text.columns))}."
-        )
-    rows = text.to_dict("records")
-    return [
-        (f"{path} row {i}", {str(k): str(v) for k, v in row.items()}) for i, row in enumerate(rows, start=1)
-    ]
+        raise DataError(f"{path}: no column {', '.join(missing)}; it has {', '.join(names)}.")
+    return [(f"{path} row {i}", dict(zip(names, row, strict=True))) for i, row in enumerate(rows, start=1)]
 
 
 def collect(
@@ -139,7 +130,8 @@ def collect(
     """
     figures: dict[str, Figure] = {}
     removed: list[dict[str, object]] = []
-    for place, record in records:
+    given = 0
+    for given, (place, record) in enumerate(records, start=1):  # noqa: B007  counted to be accounted for
         try:
             figure = figure_of(record)
             if repeats and figures.get(figure.image) == figure:
@@ -152,6 +144,7 @@ def collect(
             if not skip_bad:
                 raise DataError(f"{place}: {fault}.") from None
             removed.append({"reason": UNUSABLE_ROW, "detail": f"{place}: {fault}"})
+    account("rows of a source", given, len(figures), len(removed))
     return Reading(table_of(list(figures.values())), removed_of(removed))
 
 
@@ -195,10 +188,10 @@ def whole(text: str) -> int:
     ------
     DataError: not a whole number.
     """
-    try:
-        return int(text)
-    except ValueError:
-        raise DataError(f"coordinate {text!r} is not a whole number of px") from None
+    digits = text.strip()
+    if not re.fullmatch("[+-]?[0-9]{1,15}", digits):
+        raise DataError(f"coordinate {text!r} is not a whole number of px")
+    return int(digits)
 
 
 def join_domain(tumor: str, scanner: str, origin: str, species: str) -> str:

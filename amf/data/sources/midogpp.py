@@ -4,13 +4,13 @@ The database tells mitotic figures from look-alikes, not atypical from normal on
 label table adds, by slide and centre. A `MIDOG.json` of the same structure is read the same way.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pandas as pd
 
+from amf.data.loading import read_json
 from amf.data.patches import window_name
 from amf.data.sources import midog25
 from amf.data.sources.base import (
@@ -92,7 +92,7 @@ def read_database(path: Path) -> tuple[set[str], set[tuple[str, int, int]]]:
     DataError: not such a database.
     """
     try:
-        database: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        database: dict[str, Any] = read_json(path)
         files = {image["id"]: str(image["file_name"]) for image in database["images"]}
         mitotic = {entry["id"] for entry in database["categories"] if entry["name"] == MITOTIC_FIGURE}
         figures = set()
@@ -100,9 +100,7 @@ def read_database(path: Path) -> tuple[set[str], set[tuple[str, int, int]]]:
             if annotation["category_id"] in mitotic:
                 left, top, right, bottom = annotation["bbox"]
                 figures.add((files[annotation["image_id"]], int((left + right) / 2), int((top + bottom) / 2)))
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file, expected the MIDOG++ database.") from None
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(
             f"{path}: not a MIDOG database (images, categories, annotations): {error!r}."
         ) from None
