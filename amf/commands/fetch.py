@@ -3,16 +3,18 @@
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
-from pathlib import Path
 
 from amf.data.fetch import DATASETS, Record, fetch
 from amf.errors import DataError
+from amf.files import folder_to_write
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("names", nargs="+", metavar="NAME", help=f"of {', '.join(DATASETS)}")
-    parser.add_argument("--root", type=Path, required=True, help="folder that data recipes are relative to")
+    parser.add_argument(
+        "--root", type=folder_to_write, required=True, help="folder that data recipes are relative to"
+    )
     parser.add_argument(
         "--accept-licence", action="store_true", help="the licences are accepted; else each is asked for"
     )

@@ -9,6 +9,7 @@ from amf.errors import RecipeError
 from amf.experiments.plan import read_plan
 from amf.experiments.preflight import Check, as_table, refuse
 from amf.experiments.reproduce import STAGES, Work, chosen_stages, preflight, run_stages
+from amf.files import folder_to_write
 
 TRAINING = ("lodo", "grid", "ablation", "final")
 
@@ -18,7 +19,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     stages = ", ".join(STAGES)
     parser.add_argument("plan", type=Path, help="YAML file that names the recipes, as recipes/paper.yaml")
     parser.add_argument(
-        "--out", type=Path, required=True, help="folder for everything; run again, it continues"
+        "--out", type=folder_to_write, required=True, help="folder for everything; run again, it continues"
     )
     parser.add_argument(
         "--root", type=Path, help="folder of the published data sets; default: published in --out"

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from amf.data.fetch import DATASETS
+from amf.data.loading import read_yaml
 from amf.data.sources.base import RootPath
 from amf.errors import RecipeError
 from amf.experiments.ablation import CELLS, FOLDS
@@ -67,12 +67,7 @@ def read_plan(path: Path) -> Plan:
     ------
     RecipeError : no such file, not YAML, an unknown key, data set or row of Table 1; the key is named.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RecipeError(f"{path} cannot be read: {error.strerror or error}") from error
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{path} is not valid YAML: {error}") from error
+    content = read_yaml(path, RecipeError)
     try:
         plan = Plan.model_validate(content)
     except ValidationError as error:

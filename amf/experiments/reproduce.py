@@ -63,7 +63,7 @@ from amf.inference.predict import Predictor
 from amf.inference.sockets import INPUT_SOCKET, OUTPUT_NAME
 from amf.model import bundle
 from amf.model.digest import FILE_NAME, file_digest
-from amf.training.loop import BEST
+from amf.training.learner import BEST
 from amf.training.pretrained import weights_file
 from amf.training.recipe import Recipe
 
@@ -279,7 +279,8 @@ def _evaluation(work: Work) -> Result:
     read = evaluated.read(out / "out-of-fold.csv")
     numbers = evaluation_summary.summarise(read, replicates=2000, seed=0)
     write_text(out / "metrics.json", json.dumps(numbers, indent=2, allow_nan=False) + "\n")
-    evaluation_report.write(out / "report.html", read, numbers, f"{work.plan.name}: out of fold", None)
+    page = evaluation_report.render(read, numbers, f"{work.plan.name}: out of fold", None)
+    write_text(out / "report.html", page)
     return {"metrics": file_digest(out / "metrics.json")}
 
 
