@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,6 +106,20 @@ def read_csv(path: Path) -> tuple[list[str], list[list[str]]]:
         if not name and position and any(row[position] for row in rows):
             raise DataError(f"{path}: column {position + 1} has no name, expected one for its values")
     return header, rows
+
+
+def read_records(path: Path, columns: Iterable[str]) -> list[tuple[str, dict[str, str]]]:
+    """The rows of a published CSV file, all cells as text, each with its place ("labels.csv row 17").
+
+    Raises
+    ------
+    DataError : as `read_csv`, or the file lacks one of `columns`.
+    """
+    names, rows = read_csv(path)
+    missing = [column for column in columns if column not in names]
+    if missing:
+        raise DataError(f"{path}: no column {', '.join(missing)}; it has {', '.join(names)}.")
+    return [(f"{path} row {i}", dict(zip(names, row, strict=True))) for i, row in enumerate(rows, start=1)]
 
 
 def check_whole(values: "Series[Any]", source: str) -> None:

@@ -9,7 +9,7 @@ import pandas as pd
 from pandas import DataFrame
 from sklearn.metrics import cohen_kappa_score
 
-from amf.data.sources.base import read_records
+from amf.data.loading import read_records
 from amf.errors import DataError
 
 COLUMNS = ["image", "page", "slide", "x", "y", "vote", "expert", "time"]

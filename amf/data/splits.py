@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from pandas import DataFrame
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedShuffleSplit
 
+from amf.data.loading import read_records
 from amf.data.sources.amibr import amibr_slide
-from amf.data.sources.base import read_records, whole
+from amf.data.sources.base import whole
 from amf.errors import DataError
 
 Rows = NDArray[np.int64]

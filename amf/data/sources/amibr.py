@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path, PurePosixPath
 
+from amf.data.loading import read_records
 from amf.data.sources.base import (
     Figure,
     Reading,
@@ -12,7 +13,6 @@ from amf.data.sources.base import (
     collect,
     join_domain,
     label_of,
-    read_records,
     register,
     votes_of,
     whole,

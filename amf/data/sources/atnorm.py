@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
+from amf.data.loading import read_records
 from amf.data.sources.base import (
     Figure,
     Reading,
@@ -12,7 +13,6 @@ from amf.data.sources.base import (
     Source,
     collect,
     label_of,
-    read_records,
     register,
     votes_of,
 )

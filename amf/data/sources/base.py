@@ -10,7 +10,6 @@ from typing import Annotated, TypeVar
 from pandas import DataFrame
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
-from amf.data.loading import read_csv
 from amf.data.table import COLUMNS, REMOVED_COLUMNS, validate
 from amf.errors import DataError, account
 
@@ -93,20 +92,6 @@ def register(name: str) -> Callable[[S], S]:
         return source
 
     return enter
-
-
-def read_records(path: Path, columns: Iterable[str]) -> list[tuple[str, dict[str, str]]]:
-    """The rows of a published CSV file, all cells as text, each with its place ("labels.csv row 17").
-
-    Raises
-    ------
-    DataError: the file is missing or no CSV, or lacks one of `columns`.
-    """
-    names, rows = read_csv(path)
-    missing = [column for column in columns if column not in names]
-    if missing:
-        raise DataError(f"{path}: no column {', '.join(missing)}; it has {', '.join(names)}.")
-    return [(f"{path} row {i}", dict(zip(names, row, strict=True))) for i, row in enumerate(rows, start=1)]
 
 
 def collect(

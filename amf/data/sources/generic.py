@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from amf.data.loading import read_records
 from amf.data.sources.base import (
     LABELS,
     Figure,
@@ -26,7 +27,6 @@ from amf.data.sources.base import (
     collect,
     join_domain,
     label_of,
-    read_records,
     register,
     votes_of,
     whole,

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+from amf.data.loading import read_records
 from amf.data.sources.base import (
     Figure,
     Reading,
@@ -13,7 +14,6 @@ from amf.data.sources.base import (
     collect,
     join_domain,
     label_of,
-    read_records,
     register,
     votes_of,
     whole,

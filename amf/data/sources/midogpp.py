@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from amf.data.loading import read_json
+from amf.data.loading import read_json, read_records
 from amf.data.patches import window_name
 from amf.data.sources import midog25
 from amf.data.sources.base import (
@@ -20,7 +20,6 @@ from amf.data.sources.base import (
     RootPath,
     Source,
     collect,
-    read_records,
     register,
     removed_of,
     whole,

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
+from amf.data.loading import read_records
 from amf.data.sources.base import (
     Figure,
     Reading,
@@ -10,7 +11,6 @@ from amf.data.sources.base import (
     Source,
     collect,
     label_of,
-    read_records,
     register,
 )
 
