@@ -9,9 +9,9 @@ from torch import nn
 from amf.errors import RecipeError
 from amf.model.classifier import Classifier
 from amf.model.torchvision_shim import ensure_torchvision
+from amf.training.learner import Trainee
 from amf.training.lora import adapt
 from amf.training.network import (
-    Trainee,
     build_classifier,
     decay_groups,
     hold_frozen_in,

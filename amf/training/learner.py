@@ -10,16 +10,18 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import parse_flag_from_env
 from numpy.typing import NDArray
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from amf.data.figures import Figures
 from amf.files import written_whole
 from amf.inference.predict import score
+from amf.model.classifier import Classifier
 from amf.model.device import compute_dtype
 from amf.training.average import WeightAverage, copy_into
 from amf.training.depthwise import quicken
+from amf.training.losses import DomainHead
 from amf.training.network import (
-    Trainee,
     build_classifier,
     decay_groups,
     hold_frozen_in,
@@ -31,6 +33,34 @@ from amf.training.sampling import shard
 
 BEST, ADAPTER = "best.safetensors", "adapter"
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "no": torch.float32}
+
+
+class Trainee(nn.Module):
+    """A classifier and, for training alone, its domain head."""
+
+    def __init__(self, classifier: Classifier, domains: int) -> None:
+        super().__init__()
+        self.classifier = classifier
+        self.domain_head = DomainHead(classifier.embedding_size, domains)
+
+    def forward(self, x: Tensor, reversal: float) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, 3, S, S) → logits (B,), embeddings (B, E), domain logits (B, |D|)."""
+        logits, embeddings = self.classifier(x)
+        return logits, embeddings, self.domain_head(embeddings, reversal)
+
+    def train(self, mode: bool = True) -> "Trainee":
+        """Switch the mode, except where nothing is learnt: what is frozen leaves training as it came.
+
+        That is a backbone without trainable weights, and the statistics of a frozen batch norm.
+        """
+        super().train(mode)
+        backbone = self.classifier.backbone
+        if not any(p.requires_grad for p in backbone.parameters()):
+            backbone.eval()
+        for module in backbone.modules():
+            if isinstance(module, _BatchNorm) and not any(p.requires_grad for p in module.parameters()):
+                module.eval()
+        return self
 
 
 class Learner:

@@ -13,38 +13,9 @@ from amf.model.bundle import fill_computed_buffers
 from amf.model.classifier import Classifier
 from amf.model.efficientnet_lite import EfficientNetLite
 from amf.model.torchvision_shim import ensure_torchvision
-from amf.training.losses import DomainHead
 from amf.training.pretrained import load_pretrained
 from amf.training.recipe import Model
 from amf.training.tied_weights import tie
-
-
-class Trainee(nn.Module):
-    """A classifier and, for training alone, its domain head."""
-
-    def __init__(self, classifier: Classifier, domains: int) -> None:
-        super().__init__()
-        self.classifier = classifier
-        self.domain_head = DomainHead(classifier.embedding_size, domains)
-
-    def forward(self, x: Tensor, reversal: float) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, 3, S, S) → logits (B,), embeddings (B, E), domain logits (B, |D|)."""
-        logits, embeddings = self.classifier(x)
-        return logits, embeddings, self.domain_head(embeddings, reversal)
-
-    def train(self, mode: bool = True) -> "Trainee":
-        """Switch the mode, except where nothing is learnt: what is frozen leaves training as it came.
-
-        That is a backbone without trainable weights, and the statistics of a frozen batch norm.
-        """
-        super().train(mode)
-        backbone = self.classifier.backbone
-        if not any(p.requires_grad for p in backbone.parameters()):
-            backbone.eval()
-        for module in backbone.modules():
-            if isinstance(module, _BatchNorm) and not any(p.requires_grad for p in module.parameters()):
-                module.eval()
-        return self
 
 
 def build_classifier(spec: Model, seed: int) -> Classifier:
