@@ -105,6 +105,18 @@ def test_a_run_keeps_what_it_did(figures: Figures, tmp_path: Path) -> None:
     assert outcome.history[0]["positive_weight"] != 1
 
 
+def test_the_positive_weight_is_that_of_the_draws_or_of_the_training_set(
+    figures: Figures, tmp_path: Path
+) -> None:
+    atypical = (figures.soft_label[TRAIN] >= 0.5).sum()
+    weights = {}
+    for over in ("drawn", "training"):
+        recipe = override(compact_recipe(), {"optimise.epochs": 2, "loss.adaptive_over": over})
+        weights[over] = [e["positive_weight"] for e in run(recipe, figures, tmp_path / over).history]
+    assert weights["training"] == [(70 - atypical) / atypical] * 2
+    assert len({*weights["drawn"], *weights["training"]}) == 3  # the draws' is refreshed each epoch
+
+
 def test_the_monitor_measures_the_saved_weights(figures: Figures, tmp_path: Path) -> None:
     """The best epoch's loss is that of the file, recomputed in float64 from the definition."""
     from amf.experiments.export import trained_classifier

@@ -119,8 +119,8 @@ def train_epoch(task: Task, learner: Learner, epoch: int, hard: NDArray[np.bool_
     # dropout draws from the global generator
     torch.manual_seed(int(np.random.SeedSequence((optimise.seed, epoch, process)).generate_state(1)[0]))
     order = task.order(epoch, hard)
-    adaptive = recipe.loss.adaptive_weight
-    positive = positive_class_weight(torch.from_numpy(task.labels[order])) if adaptive else 1.0
+    weighed = torch.from_numpy(task.labels[order if recipe.loss.adaptive_over == "drawn" else task.train])
+    positive = positive_class_weight(weighed) if recipe.loss.adaptive_weight else 1.0
 
     learner.model.train()
     batches = Batches(task, epoch, task.parts(order, process, learner.processes), process, learner.device)

@@ -11,7 +11,8 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from amf.model.torchvision_shim import ensure_torchvision
-from amf.training.network import Trainee, built
+from amf.training.learner import Trainee
+from amf.training.network import built
 from amf.training.recipe import Recipe
 
 COUNTED_BATCH = 4  # what a step keeps grows in proportion to its batch

@@ -101,7 +101,11 @@ class Loss(_Section):
 
     labels: Literal["soft", "hard"] = "soft"
     gamma: float = Field(2.0, ge=0)
-    adaptive_weight: bool = Field(True, description="w+ = N_NMF / N_AMF of the epoch's draws, else 1")
+    adaptive_weight: bool = Field(True, description="w+ = N_NMF / N_AMF, else 1")
+    adaptive_over: Literal["drawn", "training"] = Field(
+        "drawn",
+        description="whose N: of the epoch's draws, near 1 : 1 by the sampler, or the training set",
+    )
     contrastive: float = Field(0.5, ge=0)
     domain: float = Field(0.1, ge=0)
     domain_ramp: bool = False
