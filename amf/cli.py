@@ -7,6 +7,9 @@ does not pay for pandas or scikit-learn.
 import argparse
 import importlib
 import sys
+import warnings
+from pathlib import Path
+from typing import TextIO
 
 from amf.errors import AmfError, Interrupted
 
@@ -43,10 +46,12 @@ def main(argv: list[str] | None = None) -> int:
     command = parser.parse_args(arguments[:1]).command
 
     try:
-        module = importlib.import_module(f"amf.commands.{command}")
-        command_parser = argparse.ArgumentParser(prog=f"amf {command}", description=COMMANDS[command])
-        module.add_arguments(command_parser)
-        return int(module.run(command_parser.parse_args(arguments[1:])))
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_on_stdout
+            module = importlib.import_module(f"amf.commands.{command}")
+            command_parser = argparse.ArgumentParser(prog=f"amf {command}", description=COMMANDS[command])
+            module.add_arguments(command_parser)
+            return int(module.run(command_parser.parse_args(arguments[1:])))
     except AmfError as error:
         print(error, file=sys.stderr)
         return error.exit_code
@@ -69,6 +74,18 @@ def main(argv: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
+
+
+def _show_on_stdout(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Print a warning of a library in one line of the log: stderr is for progress and for our sentence."""
+    print(f"{category.__name__} of {Path(filename).name}: {' '.join(str(message).split())}")
 
 
 def _summary() -> str:
