@@ -55,6 +55,6 @@ expected: .venv/run.stamp
 	@touch $@
 
 .venv/test.stamp: requirements-train.txt .venv/run.stamp
-	@echo "== installing the offline half's packages into .venv/ (some minutes, once)"
+	@echo "== installing the packages for training and tests into .venv/ (some minutes, once)"
 	@$(INSTALL) requirements.txt --requirement requirements-train.txt
 	@touch $@

@@ -1,6 +1,6 @@
-"""`amf COMMAND …`: the command line of both halves.
+"""`amf COMMAND …`: the command line.
 
-Each command is a module of amf.commands; only the one asked for is imported, so `amf predict`
+Each command is a module of amf.commands; only the named one is imported, so `amf predict`
 does not pay for pandas or scikit-learn.
 """
 
@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     except ModuleNotFoundError as error:
         package = (error.name or "").split(".")[0]
-        if package in ("", "amf"):  # ours to mend
+        if package in ("", "amf"):  # a bug of ours, not a missing package
             raise
         print(
             f"`amf {command}` needs the package {package}, which is not installed: "

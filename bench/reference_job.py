@@ -2,7 +2,8 @@
 
     python -m bench.reference_job TIMM_MODEL WEIGHTS.pth STACK.tif OUTPUT.json [timm argument=value …]
 
-Only bench/job.py runs it, for comparison; it shares no code with the package but the cure for torchvision.
+Only bench/job.py runs it, for comparison; of the package it uses only the repair of
+torchvision's import.
 """
 
 import json

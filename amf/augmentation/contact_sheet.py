@@ -1,4 +1,4 @@
-"""Patches in rows under captions, for a person to judge: examples of a table, or what augmentations make."""
+"""Patches in captioned rows, for a person to look at: examples of a table, or augmented patches."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path

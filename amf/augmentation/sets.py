@@ -77,7 +77,7 @@ def augment(
     generator: torch.Generator,
     field_of_view_px: int | None = None,
 ) -> Tensor:
-    """Show a batch of patches as the set says, each with its own random parameters.
+    """Augment a batch of patches by a set, each patch with its own random parameters.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What a reader looks at before trusting a table: counts to hold against the paper, examples, prevalence."""
+"""What a reader checks before trusting a table: counts to compare with the paper, examples, prevalence."""
 
 from pathlib import Path
 

@@ -42,7 +42,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
 
 
 def _read_plain_png(path: Path) -> NDArray[np.uint8] | None:
-    """In two thirds of Pillow's time; None where Pillow is to judge.
+    """Decode with libspng in two thirds of Pillow's time; None for files that only Pillow handles.
 
     libspng rather than libpng: the latter remarks on stderr on every file with an odd colour profile.
     """

@@ -32,13 +32,14 @@ def model_card(spec: BundleSpec) -> str:
             f"{image.input_px} px | {member.views} | {member.dtype} | `{member.sha256[:16]}…` |"
         )
     lines += ["", "## Data", "", *(f"- {name}: {text}" for name, text in record.get("data", {}).items()), ""]
+    bias = f"{spec.bias:.4f}" if spec.bias else "0 (none was fitted)"
     lines += [
         "## Decision",
         "",
         "confidence = sigmoid(logit / temperature + bias) = P(atypical), with",
-        f"temperature {spec.temperature:.4f} and bias {spec.bias:.4f};",
+        f"temperature {spec.temperature:.4f} and bias {bias};",
         f"atypical from threshold {spec.threshold:.4f} on.",
-        f"All three fitted on {spec.fitted_on}.",
+        f"Fitted on {spec.fitted_on}.",
         "",
         "## Measured",
         "",

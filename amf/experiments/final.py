@@ -81,7 +81,7 @@ def bundle_final(
         "data": {
             "trained on": f"95 % of {len(labels)} figures ({labels.sum()} AMF) of "
             f"{figures.table['slide'].nunique()} slides in {len(figures.domains)} domains: {domains}",
-            "epoch chosen on": "the other 5 %, drawn by figure and stratified by label, a draw a seed",
+            "epoch chosen on": "the other 5 %, drawn by figure, stratified by label, anew for each seed",
             "calibrated on": calibration.fitted_on,
             "table": figures.table_hash,
         },

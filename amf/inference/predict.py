@@ -38,7 +38,7 @@ class Predictor:
     Parameters
     ----------
     bundle : verified bundle, its members on the CPU.
-    device : "auto" takes CUDA where there is one; "cpu" or "cuda" insist.
+    device : "auto" takes CUDA where there is one; "cpu" and "cuda" take that device or fail.
 
     Raises
     ------

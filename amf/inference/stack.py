@@ -98,7 +98,7 @@ def _read_tiff(path: Path) -> NDArray[np.uint8]:
 def _walk_directories(file: BinaryIO, path: Path) -> tuple[int, float]:
     """Follow the chain of page directories to its end.
 
-    Pillow takes a chain that bites its own tail for one that ends, and pages behind the bite would be lost.
+    Pillow ends a chain that leads back to an earlier directory there, and would lose the pages after it.
 
     Returns
     -------

@@ -1,8 +1,8 @@
 """The bundle: one folder that rebuilds its model from itself alone.
 
 `bundle.json` describes; one safetensors file per member holds the weights. Nothing else is read, and
-never a pickle. Every byte that matters is covered by a SHA-256: the weights' stand in `bundle.json`,
-and `bundle.json` carries one over its own content.
+never a pickle. Every byte that matters is covered by a SHA-256: those of the weights are in
+`bundle.json`, which also holds one over its own content.
 """
 
 import dataclasses

@@ -17,7 +17,7 @@ class DeviceError(AmfError):
 def choose_device(name: str) -> torch.device:
     """Resolve "auto", "cpu" or "cuda"; DeviceError where CUDA is wanted and absent.
 
-    A CUDA device is named by its number: which one is current is a thread's own affair.
+    A CUDA device is named by its number, because the current device differs between threads.
     """
     available = torch.cuda.is_available()
     if name == "cuda" and not available:

@@ -1,4 +1,4 @@
-"""A cure for a torchvision whose compiled operators are missing; the compact path never comes here.
+"""Make torchvision importable where its compiled operators are missing; our own networks do not need it.
 
 The published torchvision wheel does not match the CPU build of torch: its compiled part is not loaded, and
 `import torchvision` fails while it registers shape functions for two operators. Their schemas are all that

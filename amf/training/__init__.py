@@ -1,1 +1,1 @@
-"""The offline half: everything that needs labels. The online half never imports it."""
+"""Training of one network: recipe, weights, adapters, losses, sampling, and the loop."""

@@ -49,7 +49,7 @@ class Trainee(nn.Module):
         return logits, embeddings, self.domain_head(embeddings, reversal)
 
     def train(self, mode: bool = True) -> "Trainee":
-        """Switch the mode, except where nothing is learnt: what is frozen leaves training as it came.
+        """Switch the mode, except of frozen modules: their batch statistics must not change in training.
 
         That is a backbone without trainable weights, and the statistics of a frozen batch norm.
         """

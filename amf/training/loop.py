@@ -44,7 +44,7 @@ REPORT_EVERY = 10
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a finished run has to say; its best weights are in learner.BEST in the run folder."""
+    """The result of a finished run; its best weights are in learner.BEST in the run folder."""
 
     best_epoch: int
     best_value: float

@@ -1,4 +1,4 @@
-"""Published weights, from a local file, the hub's cache or a Python package; never random in silence."""
+"""Published weights, from a local file, the hub's cache or a Python package; absent ones are an error."""
 
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
