@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -72,10 +73,10 @@ class Server:
         self._process.wait()
 
 
-def print_server(job: Path, output: Path, model: Path, rounds: int, exec_seconds: float) -> None:
+def print_server(job: Path, output: Path, model: Path, rounds: int, exec_job: Callable[[], float]) -> None:
     """Print the ready time beside `import torch`, warm cases beside scoring alone, ten cases beside ten jobs.
 
-    exec_seconds : of one exec job with the same bundle, measured in the same run.
+    exec_job : runs one exec job with the same bundle; its seconds. Each case has a job as its neighbour.
     """
     ready, imports = [], []
     for _ in range(rounds):
@@ -100,11 +101,12 @@ def print_server(job: Path, output: Path, model: Path, rounds: int, exec_seconds
     assert scorer.stdout is not None
     scorer.stdout.readline()
     server.case()  # warms up its reader
-    cases, scored = [], []
+    cases, scored, jobs = [], [], []
     for _ in range(CASES):
         cases.append(server.case())
         print(file=scorer.stdin, flush=True)
         scored.append(float(scorer.stdout.readline()))
+        jobs.append(exec_job())
     server.stop()
     scorer.stdin.close()
     scorer.wait()
@@ -113,10 +115,9 @@ def print_server(job: Path, output: Path, model: Path, rounds: int, exec_seconds
         f"warm case {case * 1000:.0f} ms ({min(cases) * 1000:.0f} to {max(cases) * 1000:.0f}), "
         f"/ import torch {case / import_torch:.3f}, / scoring alone {_ratio(cases, scored):.3f}"
     )
-    jobs = CASES * exec_seconds
     print(
-        f"{CASES} exec jobs / {CASES} cases {jobs / sum(cases):.1f}, "
-        f"with the server's start {jobs / (sum(cases) + server.ready_seconds):.1f}"
+        f"{CASES} exec jobs / {CASES} cases {sum(jobs) / sum(cases):.1f}, "
+        f"with the server's start {sum(jobs) / (sum(cases) + server.ready_seconds):.1f}"
     )
 
 
