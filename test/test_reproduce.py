@@ -1,9 +1,11 @@
 """`amf reproduce` on miniatures: from an empty folder to a scored stack, killed twice on the way."""
 
+import html
 import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,6 +34,7 @@ from .conftest import ROOT
 from .loopback import Answer, Server, serve
 from .publishers import MIDOG25, publish_all, publish_hub
 from .small import TARGETS, VIT
+from .test_report import CHROMIUM, FRAME, PROBE, chromium
 
 TOKEN = "hf_drawn"
 MODEL = {
@@ -211,6 +214,13 @@ def test_every_stage_leaves_its_record_and_a_stack_is_scored(done: tuple[Path, P
     answers = json.loads((out / "image/output/multiple-mitotic-figure-classification.json").read_text())
     assert len(answers) == 16
     assert {answer["class"] for answer in answers} <= {"normal", "atypical"}
+    docker = (
+        subprocess.run(["docker", "info"], capture_output=True, check=False)
+        if shutil.which("docker")
+        else None
+    )
+    by_docker = docker is not None and docker.returncode == 0
+    assert records["image"]["result"]["how"].startswith("docker, image amf-miniature") is by_docker
     assert f"scored a stack of 16 figures by {records['image']['result']['how']}" in said
     metrics = json.loads((out / "evaluation/metrics.json").read_text())
     assert metrics["figures"]["overall"]["all"] == 120
@@ -242,6 +252,22 @@ def test_the_page_sets_the_papers_numbers_beside_ours(done: tuple[Path, Path, st
     assert rows["species: Canine"][-1] == "0.787 to 0.904"
     assert rows["tumour: human lung cancer"][0] == "24"
     assert rows["medium"][1] == "+0.057 ± 0.024"
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_page_opens_in_a_browser(done: tuple[Path, Path, str], tmp_path: Path, width: int) -> None:
+    text = (done[1] / "reproduction.html").read_text()
+    (tmp_path / "probed.html").write_text(text.replace("</body>", PROBE + "</body>"))
+    frame = tmp_path / "frame.html"
+    frame.write_text(FRAME.format(width=width))
+    dom = chromium(tmp_path / "profile", "--virtual-time-budget=5000", "--dump-dom", frame.as_uri())
+    title = re.search("<title>(.*?)</title>", dom, re.DOTALL)
+    assert title is not None
+    seen = json.loads(html.unescape(title[1]))
+    assert seen["window"] == width
+    assert seen["page"] <= width  # a wide table scrolls within itself
+    assert seen["requests"] == []
 
 
 def chosen_folder(out: Path) -> str:

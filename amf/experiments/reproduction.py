@@ -54,6 +54,7 @@ def write_page(
     text = environment.get_template("reproduction.html.jinja").render(
         title=f"Reproduction: {name}",
         first=first,
+        chosen=chosen.name,
         tiles=[
             (
                 "BA over domains, at 0.5",
