@@ -316,7 +316,7 @@ def test_two_runs_for_one_output_do_not_mix(folder: Path, tmp_path: Path, make_b
         ranks.held(parts.part_path(tmp_path / "p.csv", 0, 1)),
         pytest.raises(DataError, match="is being written by another process"),
     ):
-        scoring.score(items, predictor, "digest", tmp_path / "p.csv")
+        scoring.score_items(items, predictor, "digest", tmp_path / "p.csv")
 
 
 def test_parts_of_different_inputs_are_not_merged(
@@ -325,7 +325,7 @@ def test_parts_of_different_inputs_are_not_merged(
     monkeypatch.setattr(parts, "CHUNK_PAGES", 4)
     predictor, items = Predictor(bundle.load(make_bundle())), find_items([str(folder)]).items
     for rank, digest in enumerate(("one", "another")):
-        scoring.score(items, predictor, digest, tmp_path / "p.csv", rank, 2)
+        scoring.score_items(items, predictor, digest, tmp_path / "p.csv", rank, 2)
     with pytest.raises(DataError, match="were begun with different inputs"):
         merging.merge(items, predictor, tmp_path / "p.csv", 0, 2)
     assert not (tmp_path / "p.csv").exists()
@@ -376,14 +376,14 @@ def test_bad_files_are_reported_and_the_rest_is_scored(
 def test_part_of_another_run_is_refused(folder: Path, tmp_path: Path, make_bundle: Make) -> None:
     items = find_items([str(folder)]).items
     predictor = Predictor(bundle.load(make_bundle()))
-    assert scoring.score(items, predictor, "digest", tmp_path / "p.csv") == 22
-    assert scoring.score(items, predictor, "digest", tmp_path / "p.csv") == 0  # done already
+    assert scoring.score_items(items, predictor, "digest", tmp_path / "p.csv") == 22
+    assert scoring.score_items(items, predictor, "digest", tmp_path / "p.csv") == 0  # done already
     for changed, digest, found in [
         (items[1:], "digest", "other inputs"),
         (items, "of another", "another bundle"),
     ]:
         with pytest.raises(DataError, match=f"was begun with {found}"):
-            scoring.score(changed, predictor, digest, tmp_path / "p.csv")
+            scoring.score_items(changed, predictor, digest, tmp_path / "p.csv")
 
 
 def test_a_file_that_changed_under_its_name_is_not_resumed(
@@ -392,19 +392,19 @@ def test_a_file_that_changed_under_its_name_is_not_resumed(
     items = find_items([str(folder)]).items
     predictor, path = Predictor(bundle.load(make_bundle())), folder / "00.png"
     for name, by_content in (("p.csv", False), ("by-content.csv", True)):
-        scoring.score(items, predictor, "digest", tmp_path / name, by_content=by_content)
+        scoring.score_items(items, predictor, "digest", tmp_path / name, by_content=by_content)
     before = path.stat()
     path.write_bytes((folder / "02.png").read_bytes())
     with pytest.raises(DataError, match="begun before one of the files changed"):
-        scoring.score(items, predictor, "digest", tmp_path / "p.csv")
+        scoring.score_items(items, predictor, "digest", tmp_path / "p.csv")
 
     # The same size and time under another content: a hash alone tells.
     changed = bytearray((folder / "02.png").read_bytes().ljust(before.st_size, b"\0")[: before.st_size])
     path.write_bytes(changed)
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert scoring.score(items, predictor, "digest", tmp_path / "p.csv") == 0
+    assert scoring.score_items(items, predictor, "digest", tmp_path / "p.csv") == 0
     with pytest.raises(DataError, match="begun before one of the files changed"):
-        scoring.score(items, predictor, "digest", tmp_path / "by-content.csv", by_content=True)
+        scoring.score_items(items, predictor, "digest", tmp_path / "by-content.csv", by_content=True)
 
 
 def test_part_of_other_chunks_is_refused(
@@ -412,10 +412,10 @@ def test_part_of_other_chunks_is_refused(
 ) -> None:
     items = find_items([str(folder)]).items
     predictor = Predictor(bundle.load(make_bundle()))
-    scoring.score(items, predictor, "digest", tmp_path / "p.csv")
+    scoring.score_items(items, predictor, "digest", tmp_path / "p.csv")
     monkeypatch.setattr(parts, "CHUNK_PAGES", 8)
     with pytest.raises(DataError, match="by another version"):
-        scoring.score(items, predictor, "digest", tmp_path / "p.csv")
+        scoring.score_items(items, predictor, "digest", tmp_path / "p.csv")
 
 
 def test_a_bounded_number_of_chunks_waits_to_be_written(
@@ -524,7 +524,7 @@ def test_chunks_hold_as_many_pages_whatever_the_files() -> None:
 
 def test_part_file_is_one_line_a_chunk(folder: Path, tmp_path: Path, make_bundle: Make) -> None:
     items = find_items([str(folder)]).items
-    scoring.score(items, Predictor(bundle.load(make_bundle())), "digest", tmp_path / "p.csv")
+    scoring.score_items(items, Predictor(bundle.load(make_bundle())), "digest", tmp_path / "p.csv")
     header, chunk = map(json.loads, parts.part_path(tmp_path / "p.csv", 0, 1).read_text().splitlines())
     assert header["bundle"] == "digest"
     assert len(chunk["rows"]) == 24

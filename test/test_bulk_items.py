@@ -20,7 +20,7 @@ from PIL import Image
 from amf.bulk import score as scoring
 from amf.bulk.items import Item, Unreadable, find_items
 from amf.bulk.merge import errors_path
-from amf.bulk.score import score
+from amf.bulk.score import score_items
 from amf.cli import main as amf
 from amf.errors import AccountingError, DataError, account
 from amf.inference.predict import Predictor
@@ -239,7 +239,7 @@ def test_a_file_lost_between_reading_and_scoring_is_a_bug_that_shows(
     monkeypatch.setattr(scoring, "_score_batch", lambda *given: [])
     predictor = Predictor(bundle.load(make_bundle()))
     with pytest.raises(AccountingError, match="1 were given, but 0 used and 0 refused"):
-        score(find_items([str(tmp_path / "images")]).items, predictor, "digest", tmp_path / "p.csv")
+        score_items(find_items([str(tmp_path / "images")]).items, predictor, "digest", tmp_path / "p.csv")
 
 
 def test_account_raises_on_any_difference() -> None:

@@ -7,7 +7,7 @@ from PIL import Image
 
 from amf.cli import main
 from amf.data.overview import count_table, draw_examples
-from amf.data.packed import load
+from amf.data.packed import open_packed
 from amf.data.sources.base import Figure, table_of
 from amf.data.table import read_table
 
@@ -50,7 +50,7 @@ def run(root: Path, *options: str) -> int:
 def test_amf_data_writes_everything_and_counts_it(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(root) == 0
     out = root.parent / "out"
-    table, packed = read_table(out / "table.csv"), load(out / "patches.npy")
+    table, packed = read_table(out / "table.csv"), open_packed(out / "patches.npy")
     assert packed.rows(table).equals(table)
     assert len(table) == 11
     removed = pd.read_csv(out / "table.removed.csv")

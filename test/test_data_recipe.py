@@ -25,13 +25,13 @@ def test_the_papers_recipe_lets_midog25_win(shared_data: Path) -> None:
     [
         (
             "sources: [{source: amibr, lables: a.csv}]",
-            r"entry 1 of sources: unknown key 'lables'.*labels, patches",
+            r"sources\.0\.amibr\.lables: Extra inputs are not permitted, found 'a\.csv'",
         ),
         (
             "sources: [{source: amibr}, {source: nobr}]",
-            "entry 2 of sources: unknown source 'nobr', expected one of amibr",
+            r"sources\.1: expected the key 'source' with one of amibr, .*found \{'source': 'nobr'\}",
         ),
-        ("sources: [{labels: a.csv}]", "entry 1 of sources: no key 'source'"),
+        ("sources: [{labels: a.csv}]", r"sources\.0: expected the key 'source' with one of amibr"),
         ("sources: [{source: amibr, patches: /abs}]", "patches: .*relative to the data root"),
         ("sources: [{source: amibr, patches: ../up}]", "patches: .*relative to the data root"),
         ("sources: [{source: amibr, patches: 7}]", "patches: .*string"),
@@ -39,21 +39,22 @@ def test_the_papers_recipe_lets_midog25_win(shared_data: Path) -> None:
         (
             "sources: [{source: generic, dataset: D, labels: l, patches: p,"
             " columns: {image: i, label: l, slide: s, z: t}}]",
-            r"unknown key 'columns\.z'",
+            r"columns\.z: Extra inputs are not permitted, found 't'",
         ),
         (
             "sources: [{source: generic, dataset: D, labels: l, patches: p, constants: {tumor: t},"
             " columns: {image: i, label: l, slide: s, tumor: t}}]",
             "tumor is both a column and a constant",
         ),
-        ("sources: []", "sources is empty"),
-        ("sources: amibr", "expected the key 'sources'"),
-        ("sources: []\nseed: 1", "found sources, seed, expected the key 'sources'"),
+        ("sources: []", "sources: List should have at least 1 item"),
+        ("sources: amibr", "sources: Input should be a valid list, found 'amibr'"),
+        ("sources: [{source: amibr}]\nseed: 1", "seed: Extra inputs are not permitted, found 1"),
         (
             "sources: [{source: amibr}]\namibr_split: {side: left}",
             r"amibr_split\.side: Input should be 'train' or 'test', found 'left'",
         ),
-        ("- amibr", "found list, expected"),
+        ("- amibr", r"the recipe: .*found \['amibr'\]"),
+        ("{}", "sources: Field required"),
         ("sources: [", "is not valid YAML"),
     ],
 )

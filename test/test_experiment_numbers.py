@@ -15,7 +15,7 @@ from amf.evaluation.predictions import Predictions
 from amf.evaluation.threshold import fit_threshold
 from amf.experiments.ablation import differences
 from amf.experiments.calibration import calibrate, threshold_costs
-from amf.experiments.lodo import Lodo, Member, compare, summarise, summarise_groups
+from amf.experiments.lodo import Lodo, Member, compare_lodo, score_domains, score_groups
 from amf.experiments.paper import paper_metrics
 from amf.experiments.record import markdown, with_mean_and_std
 from amf.training.recipe import read_grid, read_recipe, read_variants
@@ -58,13 +58,13 @@ def test_scores_without_a_class_are_not_numbers() -> None:
 
 def test_a_domains_labels_take_no_part_in_its_threshold() -> None:
     predictions = synthetic()
-    before = summarise(predictions)
+    before = score_domains(predictions)
     others = predictions[predictions["domain"] != "b"]
     assert before["threshold"]["b"] == fit_threshold(others.assign(confidence=expit(others["logit"]))).value
     flipped = predictions.assign(
         label=np.where(predictions["domain"] == "b", 1 - predictions["label"], predictions["label"])
     )
-    after = summarise(flipped)
+    after = score_domains(flipped)
     assert after["threshold"]["b"] == before["threshold"]["b"]
     assert after["threshold"]["a"] != before["threshold"]["a"]
     assert after["BA fitted"]["b"] == pytest.approx(1 - before["BA fitted"]["b"])
@@ -73,8 +73,8 @@ def test_a_domains_labels_take_no_part_in_its_threshold() -> None:
 def test_species_and_tumours_pool_their_domains() -> None:
     predictions = synthetic().assign(tumor=None)
     predictions["species"] = np.where(predictions["domain"] == "c", "canine", "human")
-    summary = summarise(predictions)
-    groups = summarise_groups(predictions, with_mean_and_std(summary))
+    summary = score_domains(predictions)
+    groups = score_groups(predictions, with_mean_and_std(summary))
     assert list(groups.index) == ["species: canine", "species: human", "tumour: not published"]
     canine, human = groups.loc["species: canine"], groups.loc["species: human"]
     assert canine["BA fitted"] == pytest.approx(summary["BA fitted"]["c"]), "one domain: its own row"
@@ -93,12 +93,12 @@ def test_species_and_tumours_pool_their_domains() -> None:
 
 def test_the_order_of_the_figures_decides_nothing() -> None:
     pd.testing.assert_frame_equal(
-        summarise(synthetic()), summarise(synthetic().sample(frac=1, random_state=2))
+        score_domains(synthetic()), score_domains(synthetic().sample(frac=1, random_state=2))
     )
 
 
 def test_equal_runs_do_not_differ() -> None:
-    table, sentence = compare(synthetic(), synthetic().sample(frac=1, random_state=1))
+    table, sentence = compare_lodo(synthetic(), synthetic().sample(frac=1, random_state=1))
     assert (table["BA fitted: B − A"] == 0).all()
     assert sentence.count("+0.000 (95 % interval +0.000 to +0.000, p 1.000; slides resampled") == 3
 
@@ -155,12 +155,12 @@ def test_the_thresholds_interval_covers_the_best_cut_under_slide_effects() -> No
 def test_the_compared_interval_is_that_of_a_naive_loop_over_slides() -> None:
     a, b = synthetic(seed=0), synthetic(seed=0)
     b["logit"] += np.random.default_rng(5).normal(0, 1.5, len(b))
-    _, sentence = compare(a, b)
+    _, sentence = compare_lodo(a, b)
     line = next(line for line in sentence.splitlines() if "mean over domains" in line)
     low, high = (float(part) for part in line.split("interval ")[1].split(",")[0].split(" to "))
 
     rng = np.random.default_rng(9)
-    cut = {name: summarise(frame)["threshold"] for name, frame in (("a", a), ("b", b))}
+    cut = {name: score_domains(frame)["threshold"] for name, frame in (("a", a), ("b", b))}
     right = {
         name: ((expit(frame["logit"]) >= frame["domain"].map(cut[name])) == (frame["label"] == 1)).to_numpy()
         for name, frame in (("a", a), ("b", b))
@@ -192,7 +192,7 @@ def test_the_compared_interval_is_that_of_a_naive_loop_over_slides() -> None:
 
 def test_runs_of_other_figures_are_not_compared() -> None:
     with pytest.raises(DataError, match="600 and 597 figures"):
-        compare(synthetic(), synthetic(597))
+        compare_lodo(synthetic(), synthetic(597))
 
 
 def test_ablation_differences_follow_the_papers_caption() -> None:

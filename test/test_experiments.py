@@ -208,7 +208,7 @@ def test_ablation_cells_are_run_skipped_and_joined(
     data: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plan, figures, cells = read_recipe(recipe), open_figures(data), ["baseline", "mixup_strong"]
-    trial = ablation.ablation(plan, cells, folds=2)
+    trial = ablation.ablation_trial(plan, cells, folds=2)
     trial.run(figures, tmp_path, cells)
     folders = [tmp_path / slug(cell) / f"fold-{fold}-of-2" for cell in cells for fold in (1, 2)]
     assert all((folder / "predictions.csv").is_file() for folder in folders)
@@ -261,7 +261,7 @@ def test_the_ablation_recipes_differ_in_backbone_alone(path: Path) -> None:
     plan = read_recipe(path)
     assert (plan.augmentation, plan.mixup, plan.optimise.epochs) == ("none", None, 5)
     assert (plan.loss.labels, plan.loss.gamma, plan.loss.adaptive_weight) == ("hard", 0, True)
-    for cell, variant in ablation.ablation(plan).variants.items():
+    for cell, variant in ablation.ablation_trial(plan).variants.items():
         assert (variant.augmentation, variant.mixup) == ablation.CELLS[cell]
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from amf.errors import RecipeError
 from amf.model import backbones
-from amf.training.lora import adapt, merge, save_adapter
+from amf.training.lora import adapt, merge_adapters, save_adapter
 from amf.training.recipe import Lora
 
 from .small import FAMILIES, TARGETS, VIT
@@ -70,7 +70,7 @@ def test_merged_is_adapted_is_reloaded_and_not_base(backbone: str, x: Tensor, tm
     reloaded.model = PeftModel.from_pretrained(reloaded.model, tmp_path)
     assert_same(reloaded.eval()(x), expected)
 
-    merge(module)
+    merge_adapters(module)
     assert_same(module(x), expected)
     assert module.state_dict().keys() == fresh(backbone).state_dict().keys()
 
@@ -112,12 +112,12 @@ def test_a_merge_that_fails_leaves_everything_as_it_was(x: Tensor) -> None:
     broken.data[0, 0] = float("inf")
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
     with pytest.raises(ValueError, match=r"blocks\.1\.mlp\.fc2 gives weights that are not finite"):
-        merge(module)
+        merge_adapters(module)
     after = module.state_dict()
     assert after.keys() == before.keys()
     assert all(torch.equal(after[name], before[name]) for name in before)
     broken.data[0, 0] = 0
-    merge(module)  # and it can still be merged
+    merge_adapters(module)  # and it can still be merged
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_targets_that_cannot_be_adapted_are_refused(target: str, message: str) -
     assert message in str(caught.value)
 
 
-@pytest.mark.parametrize("use", [merge, lambda module: save_adapter(module, Path("nowhere"))])
+@pytest.mark.parametrize("use", [merge_adapters, lambda module: save_adapter(module, Path("nowhere"))])
 def test_a_backbone_without_adapters_is_a_bug(use: Callable[[nn.Module], None]) -> None:
     with pytest.raises(TypeError, match="expected one that was adapted"):
         use(fresh("h-optimus-0"))

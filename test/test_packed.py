@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from amf.data import packed
-from amf.data.packed import UNUSABLE_IMAGE, check_images, load, pack
+from amf.data.packed import UNUSABLE_IMAGE, check_images, open_packed, pack
 from amf.data.patches import window_name
 from amf.data.recipe import load_data_recipe
 from amf.data.table import SAME_PIXELS, table_hash
@@ -30,7 +30,7 @@ def test_row_i_of_the_array_is_row_i_of_the_table(root: Path, tmp_path: Path) ->
     assert result.table_hash == table_hash(table)
     assert result.rows(table).equals(table)
 
-    again = load(tmp_path / "patches.npy")
+    again = open_packed(tmp_path / "patches.npy")
     np.testing.assert_array_equal(again.patches, expected)
     assert (again.table_hash, again.sha256) == (result.table_hash, result.sha256)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["patches.json", "patches.npy", "root"]
@@ -81,7 +81,7 @@ def test_pixel_identical_patches_are_packed_once(root: Path, tmp_path: Path) -> 
     assert set(result.removed["reason"]) == {SAME_PIXELS}
     rows = result.rows(table)
     assert rows["image"].tolist() == table["image"][kept].tolist()
-    assert load(tmp_path / "patches.npy").rows(rows).equals(rows), (
+    assert open_packed(tmp_path / "patches.npy").rows(rows).equals(rows), (
         "the table less its duplicates fits as well"
     )
 
@@ -172,7 +172,7 @@ def test_missing_images_are_found_without_decoding(root: Path) -> None:
 def test_a_damaged_or_foreign_array_is_refused(root: Path, tmp_path: Path) -> None:
     table, path = drawn_table(4), tmp_path / "patches.npy"
     with pytest.raises(DataError, match=r"patches\.json: no such file"):
-        load(path)
+        open_packed(path)
     draw_patches(table, root)
     result = pack(table, root, path)
     with pytest.raises(DataError, match="packed from another table of 4 rows"):
@@ -181,10 +181,10 @@ def test_a_damaged_or_foreign_array_is_refused(root: Path, tmp_path: Path) -> No
     content[-1] ^= 1
     path.write_bytes(content)
     with pytest.raises(DataError, match="SHA-256"):
-        load(path)
+        open_packed(path)
     path.with_suffix(".json").write_text("{}")
     with pytest.raises(DataError, match="not a packed array with its record"):
-        load(path)
+        open_packed(path)
 
 
 def test_the_public_patches_are_packed_row_by_row(shared_data: Path, patches: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ TABLE_SUFFIXES = (".csv", ".parquet", ".json")
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Merged:
     """A finished table: the figures in it, and (image, reason) for every file that could not be scored."""
 
     figures: int
@@ -45,7 +45,7 @@ def merge(
     rank: int = 0,
     world: int = 1,
     write: Write | None = None,
-) -> Outcome | None:
+) -> Merged | None:
     """Wait until every rank is through; rank 0 writes the table and removes the part files.
 
     Parameters
@@ -80,7 +80,7 @@ def merge(
     return outcome
 
 
-def _write(items: Sequence[Item], parts: list[Path], chunks: int, output: Path, write: Write) -> Outcome:
+def _write(items: Sequence[Item], parts: list[Path], chunks: int, output: Path, write: Write) -> Merged:
     """Write the list of faults, if there are any, and the table: both or neither."""
     faults: list[tuple[int, str]] = []
     with written_whole(output) as table:
@@ -94,7 +94,7 @@ def _write(items: Sequence[Item], parts: list[Path], chunks: int, output: Path, 
                 csv.writer(file, lineterminator="\n").writerows([("image", "error"), *named])
         else:
             errors_path(output).unlink(missing_ok=True)
-    return Outcome(figures, named)
+    return Merged(figures, named)
 
 
 def errors_path(output: Path) -> Path:

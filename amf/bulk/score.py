@@ -27,7 +27,7 @@ ScoredChunk = tuple[list[tuple[int, int, float]], list[tuple[int, str]]]
 """(item, page, logit) of each figure, and (item, reason) of each file without."""
 
 
-def score(
+def score_items(
     items: Sequence[Item],
     predictor: Predictor,
     bundle_digest: str,

@@ -4,7 +4,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from amf.commands.trial import add_trial_arguments, run_trial
-from amf.experiments.ablation import FOLDS, TABLE, ablation, collect_ablation
+from amf.experiments.ablation import FOLDS, TABLE, ablation_trial, collect_ablation
 from amf.training.recipe import read_recipe
 
 
@@ -16,4 +16,4 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Run cells and folds, or join them; prints the table."""
-    return run_trial(arguments, ablation(read_recipe(arguments.recipe)), collect_ablation, TABLE)
+    return run_trial(arguments, ablation_trial(read_recipe(arguments.recipe)), collect_ablation, TABLE)

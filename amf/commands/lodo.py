@@ -13,13 +13,13 @@ from amf.experiments.lodo import (
     DEFINITIONS,
     SUMMARY,
     collect_lodo,
-    compare,
+    compare_lodo,
     ensemble,
     member_folder,
     rank,
     read_lodo,
     run_fold_of,
-    summarise,
+    score_domains,
 )
 from amf.experiments.record import markdown, with_mean_and_std
 from amf.files import folder_to_write, write_text, written_whole
@@ -88,7 +88,7 @@ def run(arguments: Namespace) -> int:
     summaries = {}
     for place, members in ensembles.items():
         done = collect_lodo(members, figures, place)
-        summaries[place.name] = with_mean_and_std(summarise(done.predictions))
+        summaries[place.name] = with_mean_and_std(score_domains(done.predictions))
         print((place / f"{SUMMARY}.md").read_text(encoding="utf-8"))
     if len(summaries) > 1:
         ranking = rank(summaries)
@@ -99,7 +99,7 @@ def run(arguments: Namespace) -> int:
 
 
 def _compare(first: Path, second: Path, out: Path) -> None:
-    table, sentence = compare(read_lodo([first]).predictions, read_lodo([second]).predictions)
+    table, sentence = compare_lodo(read_lodo([first]).predictions, read_lodo([second]).predictions)
     text = f"A = {first.name}, B = {second.name}.\n\n{markdown(table, 'domain')}\n{sentence}\n\n{DEFINITIONS}"
     _show(text, out / "comparison.md")
 

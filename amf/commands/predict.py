@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 
 from amf.bulk.items import Found, Item, find_items
-from amf.bulk.merge import TABLE_SUFFIXES, Outcome, Write, errors_path, merge
+from amf.bulk.merge import TABLE_SUFFIXES, Merged, Write, errors_path, merge
 from amf.bulk.ranks import rank_and_world
-from amf.bulk.score import score
+from amf.bulk.score import score_items
 from amf.errors import DataError
 from amf.files import file_to_write
 from amf.inference.predict import Predictor
@@ -98,10 +98,10 @@ def score_and_merge(
     world: int,
     write: Write | None = None,
     by_content: bool = False,
-) -> Outcome | None:
+) -> Merged | None:
     """Score this rank's share and wait until all are through: rank 0 writes the output, others give None."""
     started = time.perf_counter()
-    scored = score(items, predictor, digest, output, rank, world, by_content)
+    scored = score_items(items, predictor, digest, output, rank, world, by_content)
     seconds = time.perf_counter() - started
     of_rank = f"rank {rank} of {world}: " if world > 1 else ""
     unit = items[0].unit if items else "file"
@@ -112,7 +112,7 @@ def score_and_merge(
     return outcome
 
 
-def raise_faults(outcome: Outcome, given: int, output: Path, unit: str = "file") -> None:
+def raise_faults(outcome: Merged, given: int, output: Path, unit: str = "file") -> None:
     """End with one sentence where some could not be scored.
 
     Raises

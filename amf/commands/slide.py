@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from amf.bulk.merge import Outcome
+from amf.bulk.merge import Merged
 from amf.bulk.ranks import rank_and_world
 from amf.bulk.slides import SUFFIXES, open_work, slide_writer
 from amf.commands.predict import (
@@ -109,7 +109,7 @@ def _run_table(arguments: argparse.Namespace) -> int:
 
 def _score(
     pair: Pair, predictor: Predictor, digest: str, mpp: float | None, rank: int, world: int
-) -> tuple[Outcome | None, int]:
+) -> tuple[Merged | None, int]:
     """Score one slide by the engine of `amf predict`: what came out, and how many figures were given."""
     work = open_work(pair.slide, pair.figures, mpp)
     for note in work.notes if rank == 0 else []:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from amf.data.packed import load
+from amf.data.packed import open_packed
 from amf.data.table import read_table
 
 TABLE, PATCHES = "table.csv", "patches.npy"
@@ -53,7 +53,7 @@ def open_figures(folder: Path) -> Figures:
     DataError : a file is missing or damaged, or table and patches do not belong together.
     """
     table = read_table(folder / TABLE)
-    packed = load(folder / PATCHES)
+    packed = open_packed(folder / PATCHES)
     rows = packed.rows(table)
     domains = tuple(sorted(rows["domain"].unique()))
     return Figures(

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from pandas import DataFrame
 
 from amf.augmentation.contact_sheet import contact_sheet
+from amf.data.palette import PURPLE
 from amf.data.table import vote_conflicts
 from amf.files import written_whole
 
@@ -25,7 +26,7 @@ def count_table(table: DataFrame, by: str) -> DataFrame:
     return DataFrame.from_dict({**groups, "total": counts(table)}, orient="index").astype(types)
 
 
-def describe(table: DataFrame) -> str:
+def describe_table(table: DataFrame) -> str:
     """One sentence with what the paper reports of its data set, and the vote/majority conflicts."""
     columns = ("domain", "species", "tumor", "scanner", "origin")
     kinds = ", ".join(f"{column} {table[column].nunique()}" for column in columns)
@@ -47,7 +48,7 @@ def draw_prevalence(table: DataFrame, path: Path) -> None:
     counts = count_table(table, "domain").drop(index="total").sort_values("AMF %")
     figure = Figure(figsize=(9, 1.2 + 0.4 * len(counts)), layout="constrained")
     axes = figure.subplots()
-    bars = axes.barh(counts.index, counts["AMF %"], color="#8c2d6b")
+    bars = axes.barh(counts.index, counts["AMF %"], color=PURPLE)
     axes.bar_label(bars, [f"{n} figures" for n in counts["figures"]], padding=4)
     overall = 100 * float(table["label"].mean())
     axes.axvline(overall, color="black", linewidth=1, linestyle="--", label=f"all: {overall:.1f} %")

@@ -83,7 +83,7 @@ def pack(
     request = _request(table, root, skip_bad)
     if _is_current(path, request):
         try:
-            return load(path)
+            return open_packed(path)
         except DataError as damage:
             print(f"{damage} It is packed anew.")
     missing = check_images(table, root)
@@ -114,10 +114,10 @@ def pack(
         "removed": json.loads(removed.to_json(orient="records")),
     }
     write_text(path.with_suffix(".json"), json.dumps(record, indent=1) + "\n")
-    return load(path)
+    return open_packed(path)
 
 
-def load(path: Path) -> PackedPatches:
+def open_packed(path: Path) -> PackedPatches:
     """Open a packed array and verify it against its record.
 
     Raises

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 from pandas import DataFrame
 
-from amf.data.overview import count_removed, count_table, describe, draw_examples, draw_prevalence
+from amf.data.overview import count_removed, count_table, describe_table, draw_examples, draw_prevalence
 from amf.data.packed import pack
 from amf.data.recipe import DataRecipe
 from amf.data.table import write_removed, write_table
@@ -48,6 +48,6 @@ def prepare(recipe: DataRecipe, root: Path, out: Path, skip_bad: bool = False) -
 
 
 def _print_counts(table: DataFrame) -> None:
-    print(describe(table))
+    print(describe_table(table))
     for column in ("dataset", "domain"):
         print(f"\n{count_table(table, column).rename_axis(column).to_string()}")

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Union
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, create_model
 
 from amf.data.loading import read_yaml
 from amf.data.sources import SOURCES, Reading, Source
@@ -68,47 +68,40 @@ def load_data_recipe(path: Path) -> DataRecipe:
     RecipeError: names the fault: no such file, no YAML, an unknown source or key, a value out of range.
     """
     content = read_yaml(Path(path))
-    if (
-        not isinstance(content, dict)
-        or not {"sources"} <= set(content) <= {"sources", "amibr_split"}
-        or not isinstance(content["sources"], list)
-    ):
-        keys = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
-        raise RecipeError(
-            f"{path}: found {keys}, expected the key 'sources' with a list of data sets, and no "
-            "other but 'amibr_split'."
-        )
-    if not content["sources"]:
-        raise RecipeError(f"{path}: sources is empty, expected at least one data set.")
-    entries = enumerate(content["sources"], start=1)
-    return DataRecipe(
-        tuple(_source(entry, f"{path}: entry {number} of sources") for number, entry in entries),
-        _amibr_side(content["amibr_split"], str(path)) if "amibr_split" in content else None,
+    try:
+        checked: Any = _schema().model_validate(content)
+    except ValidationError as error:
+        raise RecipeError(f"{path}: {first_fault(error)}.") from None
+    return DataRecipe(tuple(checked.sources), checked.amibr_split)
+
+
+def _schema() -> type[BaseModel]:
+    """What a data recipe may hold: an entry's key `source` tells which of SOURCES the others belong to."""
+    wrong = f"expected the key 'source' with one of {', '.join(sorted(SOURCES))}"
+    entry: Any = Annotated[
+        Union[tuple(Annotated[source, Tag(name)] for name, source in SOURCES.items())],  # noqa: UP007
+        Discriminator(
+            _source_of,
+            custom_error_type="source",
+            custom_error_message=wrong,
+        ),
+    ]
+    return create_model(
+        "DataRecipeFile",
+        __config__=ConfigDict(extra="forbid"),
+        sources=(Annotated[list[entry], Field(min_length=1)], ...),
+        amibr_split=(AmibrSide | None, None),
     )
 
 
-def _amibr_side(entry: Any, place: str) -> AmibrSide:
-    try:
-        return AmibrSide.model_validate(entry)
-    except ValidationError as error:
-        fault = error.errors()[0]
-        key = ".".join(["amibr_split", *map(str, fault["loc"])])
-        raise RecipeError(f"{place}: {key}: {fault['msg']}, found {fault['input']!r}.") from None
+def _source_of(entry: Any) -> str | None:
+    name = entry.get("source") if isinstance(entry, dict) else None
+    return name if isinstance(name, str) else None
 
 
-def _source(entry: Any, place: str) -> Source:
-    if not isinstance(entry, dict) or "source" not in entry:
-        raise RecipeError(f"{place}: no key 'source', expected one of {', '.join(sorted(SOURCES))}.")
-    settings = dict(entry)
-    name = settings.pop("source")
-    if not isinstance(name, str) or name not in SOURCES:
-        raise RecipeError(f"{place}: unknown source {name!r}, expected one of {', '.join(sorted(SOURCES))}.")
-    try:
-        return SOURCES[name].model_validate(settings)
-    except ValidationError as error:
-        fault = error.errors()[0]
-        key = ".".join(map(str, fault["loc"]))
-        if fault["type"] == "extra_forbidden":
-            known = ", ".join(SOURCES[name].model_fields)
-            raise RecipeError(f"{place}: unknown key {key!r}, source {name!r} has {known}.") from None
-        raise RecipeError(f"{place}: {key or name}: {fault['msg']}, found {fault['input']!r}.") from None
+def first_fault(error: ValidationError) -> str:
+    """A validation error as one sentence: the first faulty key, what was found there, how many follow."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"]) or "the recipe"
+    more = f" (and {error.error_count() - 1} further faults)" if error.error_count() > 1 else ""
+    return f"{key}: {first['msg']}, found {first['input']!r}{more}"

@@ -1,11 +1,11 @@
 """The report's charts, each an SVG text to stand inside an HTML page.
 
-Colours are of the palette by Okabe and Ito, told apart with every common colour blindness; line styles differ
-besides, for a print without colour.
+Line styles differ besides the colours, for a print without colour.
 """
 
 import io
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import matplotlib as mpl
@@ -17,12 +17,12 @@ from matplotlib.figure import Figure
 from pandas import DataFrame
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_curve
 
+from amf.data.palette import BLUE, GREEN, GREY, RED
 from amf.evaluation import metrics
 from amf.evaluation.bootstrap import LEVEL
 from amf.evaluation.summary import scores_of
 from amf.evaluation.threshold import threshold_curve
 
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#6b7280"
 _ROC_BOOTSTRAPS = 300
 _CURVE_POINTS = 300
 _SIZE_INCHES = (4.4, 3.7)
@@ -41,7 +41,7 @@ _STYLE: Any = {
 }
 
 
-def roc(figures: DataFrame) -> str:
+def roc_chart(figures: DataFrame) -> str:
     """ROC curve with its bootstrap band and the point of the given classes."""
     label, confidence = figures["label"].to_numpy(), figures["confidence"].to_numpy()
     false_alarms, sensitivity, _ = roc_curve(label, confidence)
@@ -60,13 +60,13 @@ def roc(figures: DataFrame) -> str:
         axes.plot(*_thinned(false_alarms, sensitivity), color=BLUE, linewidth=1.8, label="ROC curve")
         axes.plot(
             counts["fp"] / (counts["fp"] + counts["tn"]), counts["tp"] / (counts["tp"] + counts["fn"]),
-            "D", color=ORANGE, markersize=7, label="as classified",
+            "D", color=RED, markersize=7, label="as classified",
         )  # fmt: skip
         axes.legend(loc="lower right")
         return _svg(figure, "roc", "ROC curve")
 
 
-def precision_recall(figures: DataFrame) -> str:
+def precision_recall_chart(figures: DataFrame) -> str:
     """Precision over recall of AMF, with the point of the given classes."""
     label, confidence = figures["label"].to_numpy(), figures["confidence"].to_numpy()
     precision, recall, _ = precision_recall_curve(label, confidence, drop_intermediate=True)
@@ -83,37 +83,41 @@ def precision_recall(figures: DataFrame) -> str:
         if counts["tp"] + counts["fp"]:
             axes.plot(
                 counts["tp"] / (counts["tp"] + counts["fn"]), counts["tp"] / (counts["tp"] + counts["fp"]),
-                "D", color=ORANGE, markersize=7, label="as classified",
+                "D", color=RED, markersize=7, label="as classified",
             )  # fmt: skip
         axes.legend(loc="lower left")
         return _svg(figure, "pr", "Precision-recall curve")
 
 
-def reliability(figures: DataFrame) -> str:
+def reliability_chart(figures: DataFrame) -> str:
     """Observed share of AMF against stated confidence, and how many figures stand behind each point."""
-    label, confidence = figures["label"].to_numpy(), figures["confidence"].to_numpy()
-    table = metrics.reliability(label, confidence)
     with mpl.rc_context(_STYLE):
         figure, axes = _square("mean confidence of the bin", "share of AMF observed")
-        axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1, label="perfectly calibrated")
-        axes.vlines(table["confidence"], table["confidence"], table["atypical"], color=ORANGE, alpha=0.6)
-        share = table["count"] / len(label)
-        axes.plot(table["confidence"], table["atypical"], color=BLUE, linewidth=1)
-        axes.scatter(
-            table["confidence"], table["atypical"], s=20 + 300 * share, color=BLUE, zorder=3,
-            label="bin; larger with more figures",
-        )  # fmt: skip
-        axes.legend(loc="upper left", markerscale=0.6)
+        draw_reliability(axes, figures["label"].to_numpy(), {"as stated": figures["confidence"].to_numpy()})
         return _svg(figure, "reliability", "Reliability diagram")
 
 
-def threshold(figures: DataFrame, chosen: dict[str, Any]) -> str:
+def draw_reliability(axes: Axes, label: Any, confidences: Mapping[str, Any]) -> None:
+    """A reliability diagram of one or two sets of confidences by name, each (N,) P(atypical)."""
+    axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1, label="perfectly calibrated")
+    for (name, confidence), color in zip(confidences.items(), (BLUE, RED), strict=False):
+        table = metrics.reliability(label, confidence)
+        axes.vlines(table["confidence"], table["confidence"], table["atypical"], color=color, alpha=0.4)
+        axes.plot(table["confidence"], table["atypical"], color=color, linewidth=1)
+        axes.scatter(
+            table["confidence"], table["atypical"], s=20 + 300 * table["count"] / len(label), color=color,
+            zorder=3, label=f"{name}; larger with more figures",
+        )  # fmt: skip
+    axes.legend(loc="upper left", markerscale=0.6)
+
+
+def threshold_chart(figures: DataFrame, chosen: dict[str, Any]) -> str:
     """Sensitivity, specificity and balanced accuracy over the threshold; best and chosen one marked."""
     curve = threshold_curve(figures["label"].to_numpy(), figures["confidence"].to_numpy())
     with mpl.rc_context(_STYLE):
         figure, axes = _square("threshold on confidence", "")
         lines = [
-            ("sensitivity", ORANGE, "--"),
+            ("sensitivity", RED, "--"),
             ("specificity", GREEN, "-."),
             ("balanced_accuracy", BLUE, "-"),
         ]
@@ -133,7 +137,7 @@ def threshold(figures: DataFrame, chosen: dict[str, Any]) -> str:
         return _svg(figure, "threshold", "Threshold curve")
 
 
-def domains(summary: dict[str, Any]) -> str:
+def domains_chart(summary: dict[str, Any]) -> str:
     """Balanced accuracy, with interval, of every domain that has both classes, worst on top."""
     rows = []
     for name, interval in (
@@ -152,7 +156,7 @@ def domains(summary: dict[str, Any]) -> str:
             if interval is not None:
                 axes.plot(interval, [k, k], color="black", linewidth=1.6, solid_capstyle="butt")
             axes.text(0.01, k, f"{value:.3f}", va="center", color="white", fontsize=9, fontweight="bold")
-        axes.axvline(overall, color=ORANGE, linestyle="--", linewidth=1.5, label=f"overall {overall:.3f}")
+        axes.axvline(overall, color=RED, linestyle="--", linewidth=1.5, label=f"overall {overall:.3f}")
         axes.axvline(0.5, color=GREY, linestyle=":", linewidth=1.2, label="chance")
         axes.set_yticks(range(len(rows)), [_wrapped(row[1]) for row in rows])
         axes.grid(visible=False, axis="y")

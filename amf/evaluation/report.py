@@ -55,10 +55,10 @@ def render(predictions: Predictions, numbers: dict[str, Any], title: str, patche
     )
     environment.filters |= {"decimals": summary.decimals, "span": summary.span, "p_value": summary.p_value}
     figure_charts = [
-        ("ROC curve", charts.roc(figures)),
-        ("Precision and recall", charts.precision_recall(figures)),
-        ("Reliability", charts.reliability(figures)),
-        ("Threshold", charts.threshold(figures, numbers["threshold"])),
+        ("ROC curve", charts.roc_chart(figures)),
+        ("Precision and recall", charts.precision_recall_chart(figures)),
+        ("Reliability", charts.reliability_chart(figures)),
+        ("Threshold", charts.threshold_chart(figures, numbers["threshold"])),
     ]
     return environment.get_template("report.html.jinja").render(
         title=title,
@@ -69,7 +69,7 @@ def render(predictions: Predictions, numbers: dict[str, Any], title: str, patche
         parts=[_part(numbers, name) for name in numbers["figures"]],
         domains=sum(name.startswith("domain_") for name in numbers["figures"]),
         charts=[(name, Markup(chart)) for name, chart in figure_charts],  # our own SVG, not to be escaped
-        domain_chart=Markup(charts.domains(numbers)) if "domain" in figures else None,
+        domain_chart=Markup(charts.domains_chart(numbers)) if "domain" in figures else None,
         galleries=[
             ("Missed: AMF called normal, lowest confidence first", gallery(figures, 1, patches)),
             ("False alarms: NMF called atypical, highest confidence first", gallery(figures, 0, patches)),

@@ -6,7 +6,7 @@ from pathlib import Path
 from pandas import DataFrame, concat
 
 from amf.data.figures import Figures
-from amf.experiments.paper import METRICS, TABLE_1
+from amf.experiments.paper import PAPER_METRICS, TABLE_1
 from amf.experiments.plots import draw_ablation
 from amf.experiments.record import markdown, write_record
 from amf.experiments.trial import Trial
@@ -31,8 +31,8 @@ CELLS: dict[str, tuple[str, str | None]] = {
 }  # fmt: skip
 
 
-def ablation(recipe: Recipe, cells: Sequence[str] = tuple(CELLS), folds: int = FOLDS) -> Trial:
-    """The recipe with the augmentation and MixUp of some rows of the table, and the same initial weights."""
+def ablation_trial(recipe: Recipe, cells: Sequence[str] = tuple(CELLS), folds: int = FOLDS) -> Trial:
+    """The recipe with the augmentation and MixUp of some rows of the table, from the same weights."""
     variants = {
         cell: override(
             recipe,
@@ -54,14 +54,14 @@ def collect_ablation(trial: Trial, figures: Figures, out: Path) -> DataFrame:
     ------
     DataError : a fold is missing, or was of another recipe, table or split.
     """
-    by_fold = trial.collect(figures, out)
+    by_fold = trial.by_fold(figures, out)
     table = differences(by_fold)
     with written_whole(out / f"{TABLE}-folds.csv") as partial:
         by_fold.to_csv(partial, index=False)
     with written_whole(out / f"{TABLE}.csv") as partial:
         table.to_csv(partial, index_label="cell")
     baseline = trial.variants[BASELINE]
-    write_text(out / f"{TABLE}.md", report(baseline, figures, table, trial.folds))
+    write_text(out / f"{TABLE}.md", ablation_report(baseline, figures, table, trial.folds))
     variants = table.drop(index=BASELINE)
     draw_ablation(variants, _paper_table().reindex(variants.index), out / f"{TABLE}.png")
     write_record(
@@ -78,14 +78,14 @@ def differences(by_fold: DataFrame) -> DataFrame:
 
     Parameters
     ----------
-    by_fold : variant (the cell), fold and METRICS, one row a cell and fold.
+    by_fold : variant (the cell), fold and PAPER_METRICS, one row a cell and fold.
 
     Returns
     -------
-    One row a cell: METRICS, each with its "… std", and "folds better", in how many folds its BA is above
-    the baseline's.
+    One row a cell: PAPER_METRICS, each with its "… std", and "folds better", in how many folds its BA is
+    above the baseline's.
     """
-    metrics = list(METRICS)
+    metrics = list(PAPER_METRICS)
     cells = by_fold.groupby("variant", sort=False)[metrics]
     mean, std = cells.mean(), cells.std()
     variants = mean.index != BASELINE
@@ -96,11 +96,11 @@ def differences(by_fold: DataFrame) -> DataFrame:
     return table.assign(**{"folds better": better.reindex(table.index)})
 
 
-def report(recipe: Recipe, figures: Figures, table: DataFrame, folds: int) -> str:
+def ablation_report(recipe: Recipe, figures: Figures, table: DataFrame, folds: int) -> str:
     """Our table as Markdown, each column beside the paper's."""
     paper = _paper_table()
     columns: dict[str, list[str]] = {}
-    for metric in METRICS:
+    for metric in PAPER_METRICS:
         columns[metric] = [_cell(table, cell, metric) for cell in table.index]
         columns[f"{metric}, paper"] = [_cell(paper, cell, metric) for cell in table.index]
     columns["folds better"] = [
@@ -121,8 +121,8 @@ def report(recipe: Recipe, figures: Figures, table: DataFrame, folds: int) -> st
 def _paper_table() -> DataFrame:
     rows = {
         cell: {
-            **{metric: mean for metric, (mean, _) in zip(METRICS, values, strict=True)},
-            **{f"{metric} std": std for metric, (_, std) in zip(METRICS, values, strict=True)},
+            **{metric: mean for metric, (mean, _) in zip(PAPER_METRICS, values, strict=True)},
+            **{f"{metric} std": std for metric, (_, std) in zip(PAPER_METRICS, values, strict=True)},
         }
         for cell, values in TABLE_1.items()
     }

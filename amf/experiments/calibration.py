@@ -19,7 +19,7 @@ from amf.experiments.card import model_card
 from amf.experiments.export import CARD, member_spec
 from amf.experiments.lodo import Lodo, member_name
 from amf.experiments.paper import paper_metrics
-from amf.experiments.plots import draw_reliability, draw_threshold_curve
+from amf.experiments.plots import draw_calibration, draw_threshold_curve
 from amf.experiments.record import markdown
 from amf.files import write_text, written_whole
 from amf.model.bundle import read_spec, write_spec
@@ -114,9 +114,9 @@ def calibrate(lodo: Lodo, out: Path) -> Calibration:
     write_text(out / f"{CALIBRATION}.json", json.dumps(dataclasses.asdict(result), indent=1) + "\n")
     with written_whole(out / f"{CALIBRATION}.md") as partial:
         costs = threshold_costs(predictions.assign(confidence=after), threshold.value)
-        partial.write_text(report(result, costs), encoding="utf-8")
+        partial.write_text(calibration_report(result, costs), encoding="utf-8")
     draw_threshold_curve(after, labels, domains, threshold, out / "threshold-curve.png")
-    draw_reliability(before, after, labels, out / "reliability.png")
+    draw_calibration(before, after, labels, out / "reliability.png")
     return result
 
 
@@ -179,7 +179,7 @@ def threshold_costs(predictions: DataFrame, pooled: float) -> DataFrame:
     return DataFrame.from_dict(rows, orient="index")
 
 
-def report(calibration: Calibration, costs: DataFrame) -> str:
+def calibration_report(calibration: Calibration, costs: DataFrame) -> str:
     """The calibration as Markdown."""
     low, high = calibration.interval
     ece, accuracy = calibration.ece, calibration.balanced_accuracy

@@ -1,8 +1,8 @@
 """The model card: what a bundle's own records say, in words for its users."""
 
-from collections.abc import Mapping
-from typing import Any
+from pandas import DataFrame
 
+from amf.experiments.record import markdown
 from amf.model.spec import BundleSpec
 
 INTENDED_USE = """## Intended use and limits
@@ -18,6 +18,7 @@ training data is unknown; labels are majority votes of pathologists who often di
 def model_card(spec: BundleSpec) -> str:
     """Render the card of a bundle from bundle.json alone (Markdown)."""
     record = spec.provenance
+    sets = record.get("metrics", {})
     lines = [f"# Model card: {spec.name}", "", str(record.get("summary", "")), ""]
     lines += [
         "## Members",
@@ -43,24 +44,9 @@ def model_card(spec: BundleSpec) -> str:
         "",
         "## Measured",
         "",
-        *_metrics(record.get("metrics", {})),
+        markdown(DataFrame.from_dict(sets, orient="index"), "set") if sets else "Nothing yet.",
         "",
     ]
     lines += [INTENDED_USE, "## Made with", ""]
     lines += [f"- {name}: {text}" for name, text in record.get("made_with", {}).items()]
     return "\n".join(lines) + "\n"
-
-
-def _metrics(sets: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    if not sets:
-        return ["Nothing yet."]
-    columns = sorted({key for values in sets.values() for key in values})
-    rows = ["| set | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
-    for name, values in sets.items():
-        cells = [_cell(values.get(key, "")) for key in columns]
-        rows.append(f"| {name} | " + " | ".join(cells) + " |")
-    return rows
-
-
-def _cell(value: Any) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -1,18 +1,15 @@
 """Finished runs → one bundle: adapters merged in float32, cast to the storage type, provenance attached."""
 
-import subprocess
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from amf import __version__
 from amf.errors import DataError
 from amf.experiments.card import model_card
+from amf.experiments.record import versions
 from amf.files import write_text
 from amf.model.bundle import write
 from amf.model.classifier import Classifier
@@ -55,9 +52,9 @@ def member_of(run: Path) -> tuple[MemberSpec, Mapping[str, Tensor]]:
     recipe, classifier = trained_classifier(run)
     spec = recipe.model
     if spec.lora:
-        from amf.training.lora import merge  # PEFT takes seconds to import
+        from amf.training.lora import merge_adapters  # PEFT takes seconds to import
 
-        merge(classifier.backbone)
+        merge_adapters(classifier.backbone)
     return member_spec(spec), classifier.state_dict()
 
 
@@ -103,19 +100,3 @@ def export(
     )
     write_text(target / CARD, model_card(spec))
     return spec
-
-
-def versions() -> dict[str, str]:
-    """What a result was made with: this package, its git revision, and the libraries that shape numbers."""
-    packages = {package: version(package) for package in ("timm", "peft", "numpy")}
-    # Of torch the build, as +cpu or +cu130: a package's own version may leave it out.
-    return {"amf": __version__, "revision": _revision(), "torch": str(torch.__version__), **packages}
-
-
-def _revision() -> str:
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except OSError:  # no git here
-        return "unknown"
-    return done.stdout.strip() or "unknown"

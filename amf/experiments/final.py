@@ -12,7 +12,7 @@ from amf.errors import DataError
 from amf.experiments.calibration import calibrate
 from amf.experiments.export import export
 from amf.experiments.folds import best_epoch, slug
-from amf.experiments.lodo import Lodo, member_name, summarise
+from amf.experiments.lodo import Lodo, member_name, score_domains
 from amf.experiments.record import with_mean_and_std
 from amf.model.backbones import BACKBONES
 from amf.model.spec import BundleSpec
@@ -120,7 +120,7 @@ def _origin(model: Model) -> str:
 
 
 def _held_out_metrics(predictions: DataFrame) -> dict[str, dict[str, Any]]:
-    summary = with_mean_and_std(summarise(predictions))
+    summary = with_mean_and_std(score_domains(predictions))
     return {
         f"{name}, held out" if name in set(predictions["domain"]) else f"{name} over domains": {
             key: row[column]

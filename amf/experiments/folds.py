@@ -24,7 +24,7 @@ from amf.training.monitor import best_so_far
 from amf.training.recipe import Recipe, read_recipe
 from amf.training.reporting import HISTORY
 
-PREDICTIONS, RECORD = "predictions.csv", "fold.json"
+PREDICTIONS, FOLD_RECORD = "predictions.csv", "fold.json"
 _OTHER = {
     "table": "a fold of another table: choose another folder",
     "split": "a fold of another split or training side: choose another folder",
@@ -71,7 +71,7 @@ def run_fold(recipe: Recipe, figures: Figures, split: Split, folder: Path) -> pd
     if not is_finished(folder):
         if (folder / PREDICTIONS).is_file() and not (folder / CURRENT).exists():
             raise DataError(
-                f"{folder} holds predictions without {RECORD} or a checkpoint to tell what they are of: "
+                f"{folder} holds predictions without {FOLD_RECORD} or a checkpoint to tell what they are of: "
                 "delete the folder, or choose another"
             )
         training = monitor_split(
@@ -85,13 +85,13 @@ def run_fold(recipe: Recipe, figures: Figures, split: Split, folder: Path) -> pd
                 logits = held_out_logits(folder, figures, split.held_out)
                 with written_whole(folder / PREDICTIONS) as partial:
                     rows.assign(logit=logits).to_csv(partial, index=False)
-                write_text(folder / RECORD, json.dumps(_record(figures, split, folder)) + "\n")
+                write_text(folder / FOLD_RECORD, json.dumps(_record(figures, split, folder)) + "\n")
     return read_fold(recipe, figures, split, folder)
 
 
 def is_finished(folder: Path) -> bool:
     """Whether a fold has been trained, scored and recorded."""
-    return (folder / PREDICTIONS).is_file() and (folder / RECORD).is_file()
+    return (folder / PREDICTIONS).is_file() and (folder / FOLD_RECORD).is_file()
 
 
 def _record(figures: Figures, split: Split, folder: Path) -> dict[str, str]:
@@ -116,13 +116,17 @@ def read_fold(recipe: Recipe, figures: Figures, split: Split, folder: Path) -> p
     """
     path = folder / PREDICTIONS
     if not is_finished(folder):
-        raise DataError(f"{folder} lacks {PREDICTIONS} or {RECORD}: this fold has not been run to its end")
+        raise DataError(
+            f"{folder} lacks {PREDICTIONS} or {FOLD_RECORD}: this fold has not been run to its end"
+        )
     if read_recipe(folder / "recipe.yaml") != recipe:
         raise DataError(f"{folder} holds a fold of another recipe than {recipe.name}: choose another folder")
     try:
-        found = dict(json.loads((folder / RECORD).read_text(encoding="utf-8")))
+        found = dict(json.loads((folder / FOLD_RECORD).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
-        raise DataError(f"{folder / RECORD} cannot be read, expected a fold's record: {error}") from error
+        raise DataError(
+            f"{folder / FOLD_RECORD} cannot be read, expected a fold's record: {error}"
+        ) from error
     for part, value in _record(figures, split, folder).items():
         if found.get(part) != value:
             raise DataError(f"{folder} holds {_OTHER[part]}")
@@ -138,7 +142,7 @@ def held_out_logits(run: Path, figures: Figures, rows: NDArray[np.int64]) -> NDA
     return score(classifier, figures.batches(rows), model.image, model.views, torch.float32).numpy()
 
 
-def collect(recipe: Recipe, figures: Figures, out: Path, splits: list[Split]) -> pd.DataFrame:
+def join_folds(recipe: Recipe, figures: Figures, out: Path, splits: list[Split]) -> pd.DataFrame:
     """Join the predictions of all folds, with a column `fold`.
 
     Raises

@@ -18,7 +18,7 @@ from amf.evaluation.predictions import Predictions
 from amf.evaluation.summary import p_value, span
 from amf.evaluation.threshold import fit_threshold
 from amf.experiments import paper
-from amf.experiments.folds import best_epoch, collect, fold_folder, run_fold, slug
+from amf.experiments.folds import best_epoch, fold_folder, join_folds, run_fold, slug
 from amf.experiments.plots import draw_domain_bars
 from amf.experiments.record import MEAN, RECORD, STD, markdown, read_record, with_mean_and_std, write_record
 from amf.files import write_text, written_whole
@@ -128,20 +128,20 @@ def collect_lodo(members: Sequence[Recipe], figures: Figures, out: Path) -> Lodo
         done = average([collect_lodo([m], figures, member_folder(out, members, m)) for m in members])
     else:
         splits = leave_one_domain_out(figures.table)
-        predictions = collect(members[0], figures, out, splits)
+        predictions = join_folds(members[0], figures, out, splits)
         epochs = {split.name: best_epoch(members[0], fold_folder(out, split)) for split in splits}
         done = Lodo((Member(members[0], epochs),), predictions, figures.table_hash)
         write_recipe(members[0], out / "recipe.yaml")
 
-    summary = with_mean_and_std(summarise(done.predictions))
+    summary = with_mean_and_std(score_domains(done.predictions))
     with written_whole(out / OUT_OF_FOLD) as partial:
         done.predictions.to_csv(partial, index=False)
     with written_whole(out / f"{SUMMARY}.csv") as partial:
         summary.to_csv(partial, index_label="domain")
-    groups = summarise_groups(done.predictions, summary)
+    groups = score_groups(done.predictions, summary)
     with written_whole(out / f"{SUMMARY}-groups.csv") as partial:
         groups.to_csv(partial, index_label="group")
-    write_text(out / f"{SUMMARY}.md", report(done, summary, groups))
+    write_text(out / f"{SUMMARY}.md", lodo_report(done, summary, groups))
     draw_domain_bars(summary, out / f"{SUMMARY}.png")
     write_record(
         out,
@@ -200,7 +200,7 @@ def average(runs: Sequence[Lodo]) -> Lodo:
     return Lodo(members, first.predictions.assign(logit=logits), first.table_hash)
 
 
-def summarise(predictions: DataFrame) -> DataFrame:
+def score_domains(predictions: DataFrame) -> DataFrame:
     """Score each domain at 0.5 and at the threshold that the other domains choose.
 
     The latter are the other domains' out-of-fold predictions: no network has seen the figures it is chosen
@@ -229,14 +229,14 @@ def summarise(predictions: DataFrame) -> DataFrame:
     return DataFrame.from_dict(rows, orient="index")
 
 
-def summarise_groups(predictions: DataFrame, summary: DataFrame) -> DataFrame:
+def score_groups(predictions: DataFrame, summary: DataFrame) -> DataFrame:
     """Score species and tumours, each figure called at 0.5 and at its domain's fitted threshold.
 
     The paper gives the range over the domains of a species; figures of all its domains are pooled here, too.
 
     Parameters
     ----------
-    summary : see `summarise`.
+    summary : see `score_domains`.
 
     Returns
     -------
@@ -262,7 +262,7 @@ def summarise_groups(predictions: DataFrame, summary: DataFrame) -> DataFrame:
     return DataFrame.from_dict(rows, orient="index")
 
 
-def report(lodo: Lodo, summary: DataFrame, groups: DataFrame) -> str:
+def lodo_report(lodo: Lodo, summary: DataFrame, groups: DataFrame) -> str:
     """Both summaries (that of the domains with mean and std) as Markdown, the paper's mean below ours."""
     theirs = ", ".join(f"{name} {mean:.3f} ± {std:.3f}" for name, (mean, std) in paper.LODO.items())
     ours = ", ".join(f"{name} {_mean_and_std(summary, f'{name} at 0.5')}" for name in paper.LODO)
@@ -308,7 +308,7 @@ def rank(summaries: Mapping[str, DataFrame]) -> DataFrame:
     return table.sort_values(f"BA fitted: {MEAN}", ascending=False, kind="stable")
 
 
-def compare(a: DataFrame, b: DataFrame, replicates: int = 2000, seed: int = 0) -> tuple[DataFrame, str]:
+def compare_lodo(a: DataFrame, b: DataFrame, replicates: int = 2000, seed: int = 0) -> tuple[DataFrame, str]:
     """Two recipes on the same held-out figures: the difference B − A, paired, at their fitted thresholds.
 
     Parameters
@@ -327,7 +327,7 @@ def compare(a: DataFrame, b: DataFrame, replicates: int = 2000, seed: int = 0) -
     a, b = (frame.sort_values("image").reset_index(drop=True) for frame in (a, b))
     if any(a[key].tolist() != b[key].tolist() for key in ("image", "domain", "slide", "label")):
         raise DataError(f"the two runs hold {len(a)} and {len(b)} figures that are not the same ones")
-    summaries = [summarise(frame) for frame in (a, b)]
+    summaries = [score_domains(frame) for frame in (a, b)]
     rows = summaries[0][["n", "AMF"]].copy()
     for name in (f"BA at {paper.THRESHOLD}", "BA fitted", "AUC"):
         rows[f"{name}: A"], rows[f"{name}: B"] = (summary[name] for summary in summaries)

@@ -11,7 +11,7 @@ THRESHOLD = 0.5
 # Section "Cross-Domain Performance Evaluation": H-optimus-0 + LoRA, 10 domains, threshold 0.5.
 LODO = {"BA": (0.851, 0.037), "AMF recall": (0.841, 0.088), "NMF recall": (0.872, 0.038)}
 
-METRICS = ("BA", "F1", "AUC", "AMF recall", "NMF recall")
+PAPER_METRICS = ("BA", "F1", "AUC", "AMF recall", "NMF recall")
 
 # Table 1: EfficientNetV2-S on MIDOG++, 5 folds; (mean, std). The baseline's means are absolute, the others'
 # are differences to it; every std is the configuration's own over the folds.
@@ -52,7 +52,7 @@ CHALLENGE = {"BA": 0.8705, "AUC": 0.2100, "AMF recall": 0.789, "NMF recall": 0.9
 def paper_metrics(
     confidences: ArrayLike, labels: ArrayLike, threshold: float = THRESHOLD
 ) -> dict[str, float]:
-    """METRICS as in the paper's Table 1; NaN where a class it needs is absent.
+    """PAPER_METRICS as in the paper's Table 1; NaN where a class it needs is absent.
 
     Parameters
     ----------

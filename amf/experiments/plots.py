@@ -1,4 +1,4 @@
-"""The experiments' plots, as PNG; colours by Okabe and Ito, told apart with every common colour blindness."""
+"""The experiments' plots, as PNG."""
 
 import textwrap
 from pathlib import Path
@@ -8,14 +8,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from pandas import DataFrame
 
-from amf.evaluation.metrics import reliability
+from amf.data.palette import BLUE, GREEN, ORANGE, PURPLE, RED, SKY
+from amf.evaluation.charts import draw_reliability
 from amf.evaluation.threshold import Threshold, threshold_curve
 from amf.experiments.record import MEAN, STD
 from amf.files import written_whole
 
-ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PURPLE = (
-    "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7",
-)  # fmt: skip
 STYLES = ("-", "--", "-.", ":")
 
 
@@ -71,23 +69,14 @@ def draw_threshold_curve(
     _save(figure, path)
 
 
-def draw_reliability(
+def draw_calibration(
     before: NDArray[np.float64], after: NDArray[np.float64], labels: NDArray[np.int64], path: Path
 ) -> None:
-    """Stated P(atypical) against the observed share of AMF in ten bins, and the figures in each bin."""
-    figure = Figure(figsize=(6, 6.5), layout="constrained")
-    upper, lower = figure.subplots(2, 1, height_ratios=(3, 1), sharex=True)
-    upper.plot([0, 1], [0, 1], ":", color="grey", label="perfect")
-    for place, (name, p, color, style) in enumerate(
-        (("as trained", before, ORANGE, "o--"), ("calibrated", after, BLUE, "s-"))
-    ):
-        bins = reliability(labels, p)
-        upper.plot(bins["confidence"], bins["atypical"], style, color=color, label=name)
-        left = bins.index.to_numpy() / 10 + 0.01 + 0.04 * place
-        lower.bar(left, bins["count"], 0.04, align="edge", color=color)
-    upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="share of AMF")
-    upper.legend(loc="upper left")
-    lower.set(xlabel="P(atypical)", ylabel="figures", yscale="log", ylim=(1, None))
+    """Reliability before and after the calibration."""
+    figure = Figure(figsize=(6, 5.5), layout="constrained")
+    axes = figure.subplots()
+    draw_reliability(axes, labels, {"calibrated": after, "as trained": before})
+    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="P(atypical)", ylabel="share of AMF")
     _save(figure, path)
 
 

@@ -1,15 +1,18 @@
 """What a finished experiment leaves behind beside its numbers: enough to run it again and to trust it."""
 
 import json
+import subprocess
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from pandas import DataFrame
 
+from amf import __version__
 from amf.data.figures import Figures
 from amf.errors import DataError
-from amf.experiments.export import versions
 from amf.files import write_text
 
 RECORD = "record.json"
@@ -44,6 +47,22 @@ def read_record(out: Path, *keys: str) -> dict[str, Any]:
     if not isinstance(record, dict) or not {"table_hash", *keys} <= record.keys():
         raise DataError(f"{path} lacks {' or '.join(keys)}, expected what `amf lodo --collect` writes")
     return record
+
+
+def versions() -> dict[str, str]:
+    """What a result was made with: this package, its git revision, and the libraries that shape numbers."""
+    packages = {package: version(package) for package in ("timm", "peft", "numpy")}
+    # Of torch the build, as +cpu or +cu130: a package's own version may leave it out.
+    return {"amf": __version__, "revision": _revision(), "torch": str(torch.__version__), **packages}
+
+
+def _revision() -> str:
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:  # no git here
+        return "unknown"
+    return done.stdout.strip() or "unknown"
 
 
 def with_mean_and_std(rows: DataFrame) -> DataFrame:

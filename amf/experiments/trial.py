@@ -9,7 +9,7 @@ from scipy.special import expit
 
 from amf.data.figures import Figures
 from amf.data.splits import Split, group_kfold
-from amf.experiments.folds import chosen, collect, fold_folder, run_fold, slug
+from amf.experiments.folds import chosen, fold_folder, join_folds, run_fold, slug
 from amf.experiments.paper import paper_metrics
 from amf.experiments.record import markdown, write_record
 from amf.files import write_text, written_whole
@@ -62,7 +62,7 @@ class Trial:
                 run_fold(self.recipe(name, splits.index(split)), figures, split, folder)
                 remove_checkpoints(folder)
 
-    def collect(self, figures: Figures, out: Path) -> DataFrame:
+    def by_fold(self, figures: Figures, out: Path) -> DataFrame:
         """Join all variants: one row a variant and fold, with the paper's metrics at 0.5.
 
         Raises
@@ -72,7 +72,7 @@ class Trial:
         parts = []
         for name in self.variants:
             for number, split in enumerate(self.splits(figures)):
-                predictions = collect(self.recipe(name, number), figures, out / slug(name), [split])
+                predictions = join_folds(self.recipe(name, number), figures, out / slug(name), [split])
                 metrics = paper_metrics(expit(predictions["logit"]), predictions["label"])
                 parts.append({"variant": name, "fold": split.name, **metrics})
         return DataFrame(parts)
@@ -89,7 +89,7 @@ def collect_trial(trial: Trial, figures: Figures, out: Path) -> DataFrame:
     ------
     DataError : a fold is missing, or was of another recipe, table or split.
     """
-    by_fold = trial.collect(figures, out)
+    by_fold = trial.by_fold(figures, out)
     table, base = paired_differences(by_fold), trial.variants[BASELINE]
     with written_whole(out / f"{TABLE}-folds.csv") as partial:
         by_fold.to_csv(partial, index=False)

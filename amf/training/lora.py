@@ -50,7 +50,7 @@ def save_adapter(backbone: nn.Module, folder: Path) -> None:
     _peft(backbone).save_pretrained(folder)
 
 
-def merge(backbone: nn.Module) -> None:
+def merge_adapters(backbone: nn.Module) -> None:
     """Fold the adapters into the weights, W + (alpha / r) B A in float32, and drop PEFT, in place.
 
     A merge that fails leaves the backbone as it was: the weights change only after all sums are finite.

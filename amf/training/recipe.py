@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from amf.augmentation.mixup import MIXUPS
 from amf.augmentation.sets import AUGMENTATIONS
 from amf.data.loading import read_yaml
+from amf.data.recipe import first_fault
 from amf.errors import RecipeError
 from amf.files import write_text
 from amf.model.backbones import BACKBONES
@@ -252,10 +253,7 @@ def parse_recipe(content: Any, source: str) -> Recipe:
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "the recipe"
-        more = f" (and {error.error_count() - 1} further faults)" if error.error_count() > 1 else ""
-        raise RecipeError(f"{source}: {key}: {first['msg']}, found {first['input']!r}{more}") from error
+        raise RecipeError(f"{source}: {first_fault(error)}") from error
 
 
 def override(recipe: Recipe, changes: dict[str, Any]) -> Recipe:

@@ -10,9 +10,9 @@ from amf.data.sources.base import (
     Reading,
     RootPath,
     Source,
-    collect,
     join_domain,
     label_of,
+    read_figures,
     register,
     votes_of,
     whole,
@@ -44,7 +44,9 @@ class AmiBr(Source):
         """See Source.read."""
         folder = root / self.patches
         flat = folder.is_dir() and not (folder / "Normal").is_dir()
-        return collect(read_records(root / self.labels, COLUMNS), partial(self._figure, flat=flat), skip_bad)
+        return read_figures(
+            read_records(root / self.labels, COLUMNS), partial(self._figure, flat=flat), skip_bad
+        )
 
     def _figure(self, row: Mapping[str, str], flat: bool) -> Figure:
         label = label_of(row["majority_atypical"])

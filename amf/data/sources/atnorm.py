@@ -11,8 +11,8 @@ from amf.data.sources.base import (
     Reading,
     RootPath,
     Source,
-    collect,
     label_of,
+    read_figures,
     register,
     votes_of,
 )
@@ -50,7 +50,7 @@ class _ClassFolders(Source):
                 else:
                     record |= row
         # Votes without a patch go the same way as every other row that is no figure.
-        reading = collect([*records, *spare], self._figure, skip_bad)
+        reading = read_figures([*records, *spare], self._figure, skip_bad)
         blocks = reading.table["slide"].nunique()
         note = (
             f"{self.dataset}: slides are unpublished; {blocks} runs of {BLOCK} file numbers stand in for them"

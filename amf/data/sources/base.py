@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, TypeVar
 
 from pandas import DataFrame
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from amf.data.table import COLUMNS, REMOVED_COLUMNS, validate
 from amf.errors import DataError, account
@@ -67,6 +67,8 @@ class Source(BaseModel, ABC):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    source: str = Field("", description="the name it is registered under")
+
     @abstractmethod
     def read(self, root: Path, skip_bad: bool = False) -> Reading:
         """Read the labels below `root`; the patches themselves need not be there yet.
@@ -94,7 +96,7 @@ def register(name: str) -> Callable[[S], S]:
     return enter
 
 
-def collect(
+def read_figures(
     records: Iterable[tuple[str, Mapping[str, str]]],
     figure_of: Callable[[Mapping[str, str]], Figure],
     skip_bad: bool,

@@ -24,9 +24,9 @@ from amf.data.sources.base import (
     Reading,
     RootPath,
     Source,
-    collect,
     join_domain,
     label_of,
+    read_figures,
     register,
     votes_of,
     whole,
@@ -102,7 +102,7 @@ class Generic(Source):
 
     def read(self, root: Path, skip_bad: bool = False) -> Reading:
         """See Source.read."""
-        return collect(read_records(root / self.labels, self.columns.names()), self._figure, skip_bad)
+        return read_figures(read_records(root / self.labels, self.columns.names()), self._figure, skip_bad)
 
     def _figure(self, row: Mapping[str, str]) -> Figure:
         columns, spellings = self.columns, {word.lower(): label for word, label in self.spellings.items()}

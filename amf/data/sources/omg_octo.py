@@ -9,8 +9,8 @@ from amf.data.sources.base import (
     Reading,
     RootPath,
     Source,
-    collect,
     label_of,
+    read_figures,
     register,
 )
 
@@ -25,7 +25,7 @@ class OmgOcto(Source):
     def read(self, root: Path, skip_bad: bool = False) -> Reading:
         """See Source.read."""
         records = read_records(root / self.labels, ["image_id", "filename", "majority"])
-        return collect(records, self._figure, skip_bad, repeats=True)
+        return read_figures(records, self._figure, skip_bad, repeats=True)
 
     def _figure(self, row: Mapping[str, str]) -> Figure:
         return Figure(
