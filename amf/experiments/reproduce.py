@@ -19,7 +19,7 @@ from PIL import Image
 
 from amf.data.fetch import DATASETS, Record, fetch
 from amf.data.figures import PATCHES, TABLE, Figures, open_figures
-from amf.data.packed import load as load_packed
+from amf.data.packed import open_packed
 from amf.data.prepare import prepare
 from amf.data.recipe import load_data_recipe
 from amf.data.splits import leave_one_domain_out
@@ -29,9 +29,8 @@ from amf.evaluation import report as evaluation_report
 from amf.evaluation import summary as evaluation_summary
 from amf.experiments import paper
 from amf.experiments.ablation import TABLE as ABLATION
-from amf.experiments.ablation import ablation, collect_ablation
+from amf.experiments.ablation import ablation_trial, collect_ablation
 from amf.experiments.calibration import CALIBRATION, Calibration, calibrate
-from amf.experiments.export import versions
 from amf.experiments.final import bundle_final, run_final
 from amf.experiments.folds import slug
 from amf.experiments.lodo import (
@@ -40,7 +39,7 @@ from amf.experiments.lodo import (
     SUMMARY,
     Lodo,
     collect_lodo,
-    compare,
+    compare_lodo,
     member_name,
     rank,
     read_lodo,
@@ -56,7 +55,7 @@ from amf.experiments.preflight import (
     check_recipe,
     run_bytes,
 )
-from amf.experiments.record import markdown
+from amf.experiments.record import markdown, versions
 from amf.experiments.reproduction import write_page
 from amf.files import write_text, written_whole
 from amf.inference.predict import Predictor
@@ -185,7 +184,7 @@ def _lodo(work: Work) -> Result:
     first, *others = [work.lodo_folder(recipe) for recipe in work.plan.recipes()]
     comparisons = []
     for other in others:
-        table, sentence = compare(read_lodo([first]).predictions, read_lodo([other]).predictions)
+        table, sentence = compare_lodo(read_lodo([first]).predictions, read_lodo([other]).predictions)
         comparisons.append(f"A = {first.name}, B = {other.name}. {sentence}")
         write_text(
             work.out / "lodo" / f"{first.name}-against-{other.name}.md",
@@ -227,7 +226,7 @@ def _horizon(work: Work) -> Result:
 def _ablation(work: Work) -> Result:
     plan, figures, out = work.plan.ablation, work.ablation_figures, work.out / "ablation"
     recipe = work.plan.ablation_recipe()
-    trial = ablation(recipe, plan.cells, plan.folds)
+    trial = ablation_trial(recipe, plan.cells, plan.folds)
     trial.run(figures, out, plan.cells)
     _wait()
     collect_ablation(trial, figures, out)
@@ -314,7 +313,7 @@ def _image(work: Work) -> Result:
     """Score a stack in the image that holds the bundle; without a Docker engine by its entry, and say so."""
     out = work.out / "image"
     shutil.rmtree(out, ignore_errors=True)
-    pages = load_packed(work.out / "data" / PATCHES).patches[:STACK_PAGES].copy()  # (16, 128, 128, 3)
+    pages = open_packed(work.out / "data" / PATCHES).patches[:STACK_PAGES].copy()  # (16, 128, 128, 3)
     job, answers = out / "input", out / "output"
     _write_job(job, [Image.fromarray(page) for page in pages])
     answers.mkdir()
@@ -605,7 +604,9 @@ def _runs(work: Work, ahead: list[str]) -> dict[str, tuple[Recipe, list[tuple[in
         runs |= {f"{stage} of {recipe.name}": (recipe, folds) for recipe in recipes}
     if "ablation" in ahead:
         recipe = plan.ablation_recipe()
-        splits = ablation(recipe, plan.ablation.cells, plan.ablation.folds).splits(work.ablation_figures)
+        splits = ablation_trial(recipe, plan.ablation.cells, plan.ablation.folds).splits(
+            work.ablation_figures
+        )
         cells = len(plan.ablation.cells)
         runs["ablation"] = (recipe, [(len(s.train), len(s.held_out)) for s in splits] * cells)
     if "final" in ahead:

@@ -10,9 +10,8 @@ from pandas import DataFrame
 
 from amf.experiments import paper
 from amf.experiments.calibration import Calibration
-from amf.experiments.export import versions
-from amf.experiments.lodo import summarise, summarise_groups
-from amf.experiments.record import MEAN, STD
+from amf.experiments.lodo import score_domains, score_groups
+from amf.experiments.record import MEAN, STD, versions
 from amf.files import write_text
 from amf.training.recipe import BASELINE, Recipe
 
@@ -72,7 +71,7 @@ def write_page(
         ],
         differences=differences(results, chosen),
         stages=stages(results, lodo, ranking, chosen, calibration, metrics, spans),
-        domains=domain_rows(summarise(out_of_fold)),
+        domains=domain_rows(score_domains(out_of_fold)),
         groups=group_rows(out_of_fold),
         group_columns=list(GROUP_COLUMNS),
         ranking=[
@@ -81,7 +80,7 @@ def write_page(
         ranked=list(RANKED),
         comparisons=results["lodo"]["comparisons"],
         ablation=ablation_rows(ablation),
-        metric_names=paper.METRICS,
+        metric_names=paper.PAPER_METRICS,
         versions=versions(),
     )
     write_text(path, text)
@@ -174,7 +173,7 @@ GROUP_COLUMNS = ("BA at 0.5", "BA fitted", "AMF recall fitted", "NMF recall fitt
 def group_rows(out_of_fold: DataFrame) -> Rows:
     """Species, then tumours: all figures pooled, and the range of BA over its domains, as in the paper."""
     rows = []
-    for group, row in summarise_groups(out_of_fold, summarise(out_of_fold)).iterrows():
+    for group, row in score_groups(out_of_fold, score_domains(out_of_fold)).iterrows():
         low, high = (number(row[f"{end} domain's BA at 0.5"]) for end in ("lowest", "highest"))
         theirs = paper.LODO_SPECIES.get(str(group).removeprefix("species: "))
         rows.append(
@@ -195,7 +194,7 @@ def ablation_rows(table: DataFrame) -> Rows:
     rows = []
     for cell in table.index:
         row = [str(cell)]
-        for metric, (mean, std) in zip(paper.METRICS, paper.TABLE_1[str(cell)], strict=True):
+        for metric, (mean, std) in zip(paper.PAPER_METRICS, paper.TABLE_1[str(cell)], strict=True):
             sign = "" if cell == BASELINE else "+"
             row.append(f"{table[metric][cell]:{sign}.3f} ± {table[f'{metric} std'][cell]:.3f}")
             row.append(f"{mean:{sign}.3f} ± {std:.3f}")

@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.metrics import recall_score, roc_auc_score
+from sklearn.metrics import roc_auc_score
 from torch.nn import functional
+
+from amf.evaluation.metrics import recalls
 
 
 def measure(
@@ -22,13 +24,13 @@ def measure(
     loss = functional.binary_cross_entropy_with_logits(
         torch.from_numpy(logits), torch.from_numpy(target).double()
     )
-    nmf_recall, amf_recall = recall_score(label, logits >= 0, average=None)
+    amf_recall, nmf_recall = recalls(label, logits >= 0)
     return {
         "loss": loss.item(),
         "auc": float(roc_auc_score(label, logits)),
-        "nmf_recall": float(nmf_recall),
-        "amf_recall": float(amf_recall),
-        "balanced_accuracy": float(nmf_recall + amf_recall) / 2,
+        "nmf_recall": nmf_recall,
+        "amf_recall": amf_recall,
+        "balanced_accuracy": (nmf_recall + amf_recall) / 2,
     }
 
 
