@@ -1,5 +1,6 @@
 """Scoring many files: found, resumed after a kill, sharded, and honest about the bad ones."""
 
+import argparse
 import json
 import os
 import signal
@@ -15,17 +16,20 @@ import pandas as pd
 import pytest
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from amf.bulk import merge as merging
 from amf.bulk import parts, ranks
 from amf.bulk import score as scoring
 from amf.bulk.items import Item, find_items
 from amf.cli import main as amf
+from amf.commands.predict import open_predictor
 from amf.errors import DataError
 from amf.evaluation import predictions
 from amf.inference.predict import Predictor
 from amf.model import bundle
+from amf.model.preprocess import to_input
+from amf.model.views import views
 
 from .conftest import ROOT, save_tiff
 
@@ -101,6 +105,49 @@ def test_inputs_of_different_columns_are_refused(folder: Path, tmp_path: Path) -
     pd.DataFrame({"image": ["images/00.png"], "label": [0]}).to_csv(tmp_path / "t.csv", index=False)
     with pytest.raises(DataError, match="expected inputs with the same columns"):
         find_items([str(tmp_path / "t.csv"), str(folder)])
+
+
+def test_members_and_views_trade_accuracy_for_speed(folder: Path, tmp_path: Path, make_bundle: Make) -> None:
+    model = make_bundle(members=3, views=8, temperature=2.0, bias=0.5)
+
+    def logits(name: str, *flags: str) -> NDArray[np.float64]:
+        return predict(model, tmp_path / name, folder / "stack.tiff", *flags)["logit"].to_numpy()
+
+    with Image.open(folder / "stack.tiff") as image:
+        pages = np.stack([np.array(page.convert("RGB")) for page in ImageSequence.Iterator(image)])
+    loaded = bundle.load(model)
+    first = loaded.members[0]
+    with torch.inference_mode():
+        seen = list(views(to_input(torch.from_numpy(pages), loaded.spec.members[0].image), 8))
+        by_hand = torch.stack([first(view)[0] for view in seen]).double().numpy()  # (8, pages)
+    np.testing.assert_allclose(logits("a.csv", "--members=1", "--views=1"), by_hand[0], atol=1e-5)
+    np.testing.assert_allclose(logits("b.csv", "--members=1", "--views=2"), by_hand[:2].mean(0), atol=1e-5)
+    np.testing.assert_allclose(logits("c.csv", "--members=1"), by_hand.mean(0), atol=1e-5)
+    whole = logits("d.csv")
+    assert np.abs(whole - by_hand.mean(0)).max() > 1e-3
+    np.testing.assert_allclose(logits("e.csv", "--members=3", "--views=8"), whole)
+
+
+@pytest.mark.parametrize("members", ["0", "4", "-1"])
+def test_members_that_a_bundle_has_not_are_refused(
+    folder: Path, tmp_path: Path, make_bundle: Make, capsys: pytest.CaptureFixture[str], members: str
+) -> None:
+    flags = [str(folder), "--model", str(make_bundle(members=3)), "--output", str(tmp_path / "p.csv")]
+    assert amf(["predict", *flags, f"--members={members}"]) == 3
+    assert f"has 3 members, of which {members} cannot be taken" in capsys.readouterr().err
+
+
+def test_a_narrowed_run_does_not_go_on_with_a_whole_one(
+    folder: Path, tmp_path: Path, make_bundle: Make
+) -> None:
+    arguments = argparse.Namespace(model=make_bundle(members=2), device="cpu", members=None, views=None)
+    _, whole = open_predictor(arguments)
+    arguments.members = 1
+    predictor, narrowed = open_predictor(arguments)
+    output, items = tmp_path / "p.csv", find_items([str(folder)]).items
+    scoring.score(items, predictor, narrowed, output)
+    with pytest.raises(DataError):
+        scoring.score(items, predictor, whole, output)
 
 
 @pytest.mark.usefixtures("small_chunks")

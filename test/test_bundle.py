@@ -125,7 +125,7 @@ def test_computed_buffers_equal_those_of_an_ordinary_construction(make_bundle: M
         (lambda c: c.update(members=[]), "members is empty"),
         (lambda c: c["members"][0].pop("head"), "lacks 'head'"),
         (lambda c: c["members"][0].update(backbone="resnet"), "backbone 'resnet' is unknown"),
-        (lambda c: c["members"][0].update(views=4), "views is 4"),
+        (lambda c: c["members"][0].update(views=3), "views is 3"),
         (lambda c: c["members"][0].update(dtype="int4"), "dtype is 'int4'"),
         (lambda c: c["members"][0].update(weights="../x.safetensors"), "expected a plain"),
         (lambda c: c["members"][0]["image"].update(field_of_view_px=500), "field_of_view_px is 500"),

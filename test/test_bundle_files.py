@@ -269,7 +269,7 @@ pages = np.load(sys.argv[3])
 predictor = predict.Predictor(bundle.load(Path(sys.argv[2])), "cpu")
 predictor.logits(pages[:1])
 sizes, score = [], predict.score
-predict.score = lambda model, batch, *rest: (sizes.append(len(batch)), score(model, batch, *rest))[1]
+predict.score = lambda model, batches, *rest: (sizes.append(len(batches[0])), score(model, batches, *rest))[1]
 (used,) = [int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmSize:")]
 limit = (used << 10) + (int(sys.argv[4]) << 20)
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

@@ -17,6 +17,7 @@ from amf.files import file_to_write
 from amf.inference.predict import Predictor
 from amf.model import bundle
 from amf.model.digest import FILE_NAME, file_digest
+from amf.model.spec import VIEWS
 
 BUILT_IN_MODEL = Path(__file__).resolve().parents[2] / "model"
 """The checkout's; an installed package has none, and then --model must be given."""
@@ -37,6 +38,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--root", type=Path, metavar="DIR", help="of a table's images; default: the table's folder"
     )
     add_model_arguments(parser)
+    add_speed_arguments(parser)
+
+
+def add_speed_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare --members and --views, which trade accuracy for speed."""
+    parser.add_argument("--members", type=int, metavar="N", help="score with the first N networks alone")
+    parser.add_argument(
+        "--views", type=int, choices=VIEWS, help="score each patch in so many of its 8 symmetries"
+    )
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -81,12 +91,15 @@ def _say_what_is_left_out(found: Found) -> None:
 
 
 def open_predictor(arguments: argparse.Namespace) -> tuple[Predictor, str]:
-    """The bundle of --model on --device, and the SHA-256 that identifies it."""
+    """The bundle of --model, narrowed as asked, on --device; and what identifies it: a SHA-256, and how."""
     if torch.cuda.is_available() and arguments.device != "cpu":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
-    predictor = Predictor(bundle.load(arguments.model), arguments.device)
+    loaded = bundle.load(arguments.model).narrowed(arguments.members, arguments.views)
     # bundle.json holds the weights' hashes, so that its own stands for the whole bundle.
-    return predictor, file_digest(arguments.model / FILE_NAME)
+    digest = file_digest(arguments.model / FILE_NAME)
+    narrowed = {"members": arguments.members, "views": arguments.views}
+    how = "".join(f" {name}={value}" for name, value in narrowed.items() if value is not None)
+    return Predictor(loaded, arguments.device), digest + how
 
 
 def score_and_merge(

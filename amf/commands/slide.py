@@ -10,6 +10,7 @@ from amf.bulk.ranks import rank_and_world
 from amf.bulk.slides import SUFFIXES, open_work, slide_writer
 from amf.commands.predict import (
     add_model_arguments,
+    add_speed_arguments,
     open_predictor,
     raise_faults,
     score_and_merge,
@@ -51,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="µm/px of the slide's finest level; default: the file's own",
     )
     add_model_arguments(parser)
+    add_speed_arguments(parser)
 
 
 @dataclass(frozen=True)

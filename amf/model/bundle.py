@@ -43,6 +43,26 @@ class Bundle:
     spec: BundleSpec
     members: tuple[Classifier, ...]
 
+    def narrowed(self, members: int | None = None, views: int | None = None) -> "Bundle":
+        """The first members alone, each scored in the first views: quicker, and less accurate.
+
+        Temperature, bias and threshold stay those of the whole bundle.
+
+        Raises
+        ------
+        BundleError : it has fewer members.
+        """
+        count = len(self.members) if members is None else members
+        if not 1 <= count <= len(self.members):
+            raise BundleError(
+                f"bundle {self.spec.name} has {len(self.members)} members, of which {count} cannot be taken"
+            )
+        specs = [
+            dataclasses.replace(spec, views=spec.views if views is None else views)
+            for spec in self.spec.members[:count]
+        ]
+        return Bundle(dataclasses.replace(self.spec, members=tuple(specs)), self.members[:count])
+
 
 def read_spec(folder: Path) -> BundleSpec:
     """Read and check bundle.json alone.

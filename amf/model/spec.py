@@ -18,6 +18,7 @@ from amf.model.preprocess import ImageSpec
 
 FORMAT_VERSION = 1
 MAX_MEMBERS = 64
+VIEWS = (1, 2, 4, 8)
 WEIGHTS_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.safetensors")
 
 
@@ -29,7 +30,7 @@ class MemberSpec:
     ----------
     backbone, arguments, head : what `classifier.Classifier` is built from.
     image : how a patch becomes its input.
-    views : how many of the 8 symmetries of the square are scored and their logits averaged: 1 or 8.
+    views : how many of the 8 symmetries of the square are scored and their logits averaged: one of VIEWS.
     weights : file name inside the bundle; sha256 : of that file; dtype : of the stored tensors.
     """
 
@@ -43,8 +44,8 @@ class MemberSpec:
     dtype: str
 
     def __post_init__(self) -> None:
-        if self.views not in (1, 8):
-            raise ValueError(f"views is {self.views}, expected 1 or 8")
+        if self.views not in VIEWS:
+            raise ValueError(f"views is {self.views}, expected one of {', '.join(map(str, VIEWS))}")
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype is {self.dtype!r}, expected one of {', '.join(DTYPES)}")
         if not WEIGHTS_NAME.fullmatch(self.weights):

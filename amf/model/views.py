@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def views(x: Tensor, count: int) -> Iterator[Tensor]:
-    """The first `count` (1 or 8) symmetries of the square of (B, 3, S, S): rotations, then mirrors."""
+    """The first `count` (1 to 8) symmetries of the square of (B, 3, S, S): rotations, then mirrors."""
     for symmetry in range(count):
         yield move(x, symmetry)
 
