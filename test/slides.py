@@ -53,3 +53,30 @@ def write_pyramid(
                 **(resolution if level == 0 else {}),
             )
     return path
+
+
+def write_scn(path: Path, canvas: NDArray[np.uint8], left: int, top: int) -> Path:
+    """Write a Leica SCN file at 0.25 µm/px: what was scanned lies at (left, top) px of a larger glass."""
+    height, width = canvas.shape[:2]
+    glass = f'sizeX="{250 * (width + 1000)}" sizeY="{250 * (height + 1000)}"'  # nm
+    view = (
+        f'<view sizeX="{250 * width}" sizeY="{250 * height}" offsetX="{250 * left}" offsetY="{250 * top}"/>'
+    )
+    lit = "<illuminationSettings><illuminationSource>brightfield</illuminationSource></illuminationSettings>"
+    objective = "<objectiveSettings><objective>{}</objective></objectiveSettings>"
+    settings = f"<scanSettings>{objective}{lit}</scanSettings>"
+    pixels = '<pixels sizeX="{0}" sizeY="{1}"><dimension sizeX="{0}" sizeY="{1}" r="0" ifd="{2}"/></pixels>'
+    description = (
+        '<?xml version="1.0"?><scn xmlns="http://www.leica-microsystems.com/scn/2010/10/01">'
+        f'<collection name="c" uuid="c" {glass}>'
+        f'<image name="macro" uuid="m">{pixels.format(64, 64, 1)}<view {glass} offsetX="0" offsetY="0"/>'
+        f"{settings.format(1.25)}</image>"
+        f'<image name="main" uuid="i">{pixels.format(width, height, 0)}{view}{settings.format(40)}</image>'
+        "</collection></scn>"
+    )
+    with tifffile.TiffWriter(path, bigtiff=True) as tiff:
+        for page, text in ((canvas, description), (np.full((64, 64, 3), 200, np.uint8), None)):
+            tiff.write(
+                page, description=text, tile=(64, 64), photometric="rgb", compression="deflate", metadata=None
+            )
+    return path

@@ -24,7 +24,7 @@ from amf.data.patches import read_patches
 from amf.data.slide import open_slide
 from amf.errors import DataError, JobError
 
-from .slides import enlarge, lay, write_pyramid
+from .slides import enlarge, lay, write_pyramid, write_scn
 
 Make = Callable[..., Path]
 
@@ -220,6 +220,34 @@ def test_mpp_wins_and_says_so(
     assert "--mpp 0.5 µm/px wins over the file's 0.25" in said
     assert "0.5 µm/px is coarser than the 0.25" in said
     assert table["image"].str.endswith(",mpp=0.5").all()
+
+
+# ---- bounds: a scanner's canvas is larger than what it scanned
+
+
+def test_qupath_counts_from_the_bounds_and_sliderunner_from_the_canvas(
+    tmp_path: Path, centres: list[tuple[int, int]], noise: list[NDArray[np.uint8]], make_bundle: Make
+) -> None:
+    left, top = 300, 700
+    path = write_scn(tmp_path / "s1.scn", lay(noise)[0], left, top)
+    opened = open_slide(path)
+    assert opened.offset == (left, top)
+    assert (opened.patch(left, top, 0.25)[:64, :64] == 255).all()  # glass that was never scanned is white
+    features = [geojson.Feature(geometry=geojson.Point(centre)) for centre in centres]
+    (tmp_path / "f.geojson").write_text(geojson.dumps(geojson.FeatureCollection(features)))
+    on_canvas = [(x + left, y + top) for x, y in centres]
+    given = [tmp_path / "f.geojson", write_csv(tmp_path / "f.csv", centres)]
+    given.append(sliderunner(tmp_path / "f.sqlite", on_canvas))
+    model = make_bundle()
+    expected = predicted(model, noise, tmp_path / "patches")
+    for figures in given:
+        table = classify(model, path, figures, tmp_path / f"{figures.suffix[1:]}.out.csv")
+        assert table["confidence"].to_numpy() == pytest.approx(expected, abs=1e-6)
+        assert list(zip(table["x"], table["y"], strict=True)) == centres  # as QuPath counts
+        patches = read_patches(path, table["image"].tolist())
+        np.testing.assert_array_equal(np.stack(patches), np.stack(noise))
+    points = classify(model, path, given[2], tmp_path / "runner.geojson")["features"]
+    assert [tuple(point["geometry"]["coordinates"]) for point in points] == centres
 
 
 # ---- agreement with `amf predict` on real patches
