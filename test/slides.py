@@ -77,6 +77,13 @@ def write_scn(path: Path, canvas: NDArray[np.uint8], left: int, top: int) -> Pat
     with tifffile.TiffWriter(path, bigtiff=True) as tiff:
         for page, text in ((canvas, description), (np.full((64, 64, 3), 200, np.uint8), None)):
             tiff.write(
-                page, description=text, tile=(64, 64), photometric="rgb", compression="deflate", metadata=None
+                page,
+                description=text,
+                tile=(64, 64),
+                photometric="rgb",
+                compression="deflate",
+                resolution=(40_000, 40_000),
+                resolutionunit="CENTIMETER",
+                metadata=None,
             )
     return path
