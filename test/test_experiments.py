@@ -333,7 +333,7 @@ def test_an_ensembles_logits_are_the_mean_of_its_members(ensemble_runs: Path, fi
     np.testing.assert_allclose(apart.predictions["logit"], joined["logit"], atol=1e-12)
     unequal = lodo.read_lodo([ensemble_runs / MEMBERS[0]])
     three = lodo.read_lodo([ensemble_runs / name for name in MEMBERS[1:]])
-    weighted = lodo.average([unequal, three])
+    weighted = lodo.average_runs([unequal, three])
     np.testing.assert_allclose(weighted.predictions["logit"], joined["logit"], atol=1e-12)
     assert "the logits of 4 members averaged" in (ensemble_runs / "summary.md").read_text()
 

@@ -125,7 +125,7 @@ def collect_lodo(members: Sequence[Recipe], figures: Figures, out: Path) -> Lodo
     DataError : a fold is missing, or was of another recipe, table or split.
     """
     if len(members) > 1:
-        done = average([collect_lodo([m], figures, member_folder(out, members, m)) for m in members])
+        done = average_runs([collect_lodo([m], figures, member_folder(out, members, m)) for m in members])
     else:
         splits = leave_one_domain_out(figures.table)
         predictions = join_folds(members[0], figures, out, splits)
@@ -187,12 +187,12 @@ def read_lodo(folders: Sequence[Path]) -> Lodo:
                 f"{folder} is a LODO run of the table {runs[-1].table_hash[:12]}, "
                 f"{folders[0]} of {runs[0].table_hash[:12]}: expected one table"
             )
-    joined = average(runs)
+    joined = average_runs(runs)
     ensemble([member.recipe for member in joined.members], None)
     return joined
 
 
-def average(runs: Sequence[Lodo]) -> Lodo:
+def average_runs(runs: Sequence[Lodo]) -> Lodo:
     """The runs as one: the mean of all their members' logits on the same figures."""
     first, counts = runs[0], [len(run.members) for run in runs]
     logits = np.average([run.predictions["logit"] for run in runs], axis=0, weights=counts)

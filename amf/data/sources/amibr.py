@@ -12,7 +12,7 @@ from amf.data.sources.base import (
     Source,
     join_domain,
     label_of,
-    read_figures,
+    reading_of,
     register,
     votes_of,
     whole,
@@ -44,7 +44,7 @@ class AmiBr(Source):
         """See Source.read."""
         folder = root / self.patches
         flat = folder.is_dir() and not (folder / "Normal").is_dir()
-        return read_figures(
+        return reading_of(
             read_records(root / self.labels, COLUMNS), partial(self._figure, flat=flat), skip_bad
         )
 

@@ -12,7 +12,7 @@ from amf.data.sources.base import (
     RootPath,
     Source,
     label_of,
-    read_figures,
+    reading_of,
     register,
     votes_of,
 )
@@ -50,7 +50,7 @@ class _ClassFolders(Source):
                 else:
                     record |= row
         # Votes without a patch go the same way as every other row that is no figure.
-        reading = read_figures([*records, *spare], self._figure, skip_bad)
+        reading = reading_of([*records, *spare], self._figure, skip_bad)
         blocks = reading.table["slide"].nunique()
         note = (
             f"{self.dataset}: slides are unpublished; {blocks} runs of {BLOCK} file numbers stand in for them"

@@ -96,7 +96,7 @@ def register(name: str) -> Callable[[S], S]:
     return enter
 
 
-def read_figures(
+def reading_of(
     records: Iterable[tuple[str, Mapping[str, str]]],
     figure_of: Callable[[Mapping[str, str]], Figure],
     skip_bad: bool,

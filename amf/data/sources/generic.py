@@ -26,7 +26,7 @@ from amf.data.sources.base import (
     Source,
     join_domain,
     label_of,
-    read_figures,
+    reading_of,
     register,
     votes_of,
     whole,
@@ -102,7 +102,7 @@ class Generic(Source):
 
     def read(self, root: Path, skip_bad: bool = False) -> Reading:
         """See Source.read."""
-        return read_figures(read_records(root / self.labels, self.columns.names()), self._figure, skip_bad)
+        return reading_of(read_records(root / self.labels, self.columns.names()), self._figure, skip_bad)
 
     def _figure(self, row: Mapping[str, str]) -> Figure:
         columns, spellings = self.columns, {word.lower(): label for word, label in self.spellings.items()}

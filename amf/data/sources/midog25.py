@@ -13,7 +13,7 @@ from amf.data.sources.base import (
     Source,
     join_domain,
     label_of,
-    read_figures,
+    reading_of,
     register,
     votes_of,
     whole,
@@ -40,7 +40,7 @@ class Midog25(Source):
     def read(self, root: Path, skip_bad: bool = False) -> Reading:
         """See Source.read."""
         records = read_records(root / self.labels, COLUMNS)
-        reading = read_figures(records, self._figure, skip_bad)
+        reading = reading_of(records, self._figure, skip_bad)
         return replace(reading, notes=repair_notes(self.labels, [row["Scanner"] for _, row in records]))
 
     def _figure(self, row: Mapping[str, str]) -> Figure:

@@ -19,7 +19,7 @@ from amf.data.sources.base import (
     Reading,
     RootPath,
     Source,
-    read_figures,
+    reading_of,
     register,
     removed_of,
     whole,
@@ -55,7 +55,7 @@ class MidogPP(Source):
             image = window_name(str(PurePosixPath(self.images) / place[0]), *place[1:])
             return midog25.figure_of(row, image=image, dataset="MIDOG++")
 
-        reading = read_figures(here, figure_of, skip_bad)
+        reading = reading_of(here, figure_of, skip_bad)
         left_out: list[dict[str, object]] = [
             {
                 "slide": file,

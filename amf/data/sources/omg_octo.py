@@ -10,7 +10,7 @@ from amf.data.sources.base import (
     RootPath,
     Source,
     label_of,
-    read_figures,
+    reading_of,
     register,
 )
 
@@ -25,7 +25,7 @@ class OmgOcto(Source):
     def read(self, root: Path, skip_bad: bool = False) -> Reading:
         """See Source.read."""
         records = read_records(root / self.labels, ["image_id", "filename", "majority"])
-        return read_figures(records, self._figure, skip_bad, repeats=True)
+        return reading_of(records, self._figure, skip_bad, repeats=True)
 
     def _figure(self, row: Mapping[str, str]) -> Figure:
         return Figure(
