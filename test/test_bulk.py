@@ -145,9 +145,9 @@ def test_a_narrowed_run_does_not_go_on_with_a_whole_one(
     arguments.members = 1
     predictor, narrowed = open_predictor(arguments)
     output, items = tmp_path / "p.csv", find_items([str(folder)]).items
-    scoring.score(items, predictor, narrowed, output)
+    scoring.score_items(items, predictor, narrowed, output)
     with pytest.raises(DataError):
-        scoring.score(items, predictor, whole, output)
+        scoring.score_items(items, predictor, whole, output)
 
 
 @pytest.mark.usefixtures("small_chunks")
