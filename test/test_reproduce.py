@@ -394,7 +394,7 @@ def test_the_table_counts_what_is_missing() -> None:
 def test_the_papers_plan_is_sound() -> None:
     plan = read_plan(ROOT / "recipes" / "paper.yaml")
     assert [recipe.name for recipe in plan.recipes()] == ["h-optimus-0", "virchow2"]
-    assert len(plan.grid_recipes()) == 4
+    assert len(plan.grid_recipes()) == 8
     assert plan.grid_recipes()[0] == plan.recipes()[0]  # its run serves both stages
     assert set(plan.ablation.cells) == set(paper.TABLE_1)
 

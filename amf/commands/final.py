@@ -9,6 +9,7 @@ from amf.data.figures import open_figures
 from amf.data.splits import leave_one_domain_out
 from amf.experiments.final import bundle_final, check_members, run_final
 from amf.experiments.lodo import collect_lodo, ensemble, member_folder, read_lodo, run_fold_of
+from amf.experiments.preflight import check_before_run
 from amf.files import folder_to_write
 from amf.training.recipe import read_recipe
 
@@ -38,6 +39,7 @@ def run(arguments: Namespace) -> int:
     """Train the members to their horizon, calibrate by their own out-of-fold logits, write the bundle."""
     members = ensemble([read_recipe(path) for path in arguments.recipe], arguments.seeds)
     figures, out = open_figures(arguments.data), arguments.out
+    check_before_run(members, len(figures.domains))
     if not arguments.lodo:
         folder = out / "lodo"
         for member in members:

@@ -21,6 +21,7 @@ from amf.experiments.lodo import (
     run_fold_of,
     score_domains,
 )
+from amf.experiments.preflight import check_before_run
 from amf.experiments.record import markdown, with_mean_and_std
 from amf.files import folder_to_write, write_text, written_whole
 from amf.training.recipe import read_grid
@@ -80,7 +81,9 @@ def run(arguments: Namespace) -> int:
         ]
         if arguments.fold is not None and not 0 <= arguments.fold < len(jobs):
             raise DataError(f"--fold is {arguments.fold}, expected 0 to {len(jobs) - 1}")
-        for member, folder, split in jobs if arguments.fold is None else [jobs[arguments.fold]]:
+        chosen = jobs if arguments.fold is None else [jobs[arguments.fold]]
+        check_before_run((member for member, _, _ in chosen), len(figures.domains))
+        for member, folder, split in chosen:
             run_fold_of(member, figures, folder, split)
     if arguments.fold is not None or not PartialState().is_main_process:
         return 0

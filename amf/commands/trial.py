@@ -8,6 +8,7 @@ from accelerate import PartialState
 
 from amf.data.figures import Figures, open_figures
 from amf.errors import RecipeError
+from amf.experiments.preflight import check_before_run
 from amf.experiments.trial import FOLDS, TABLE, Trial, collect_trial
 from amf.files import folder_to_write
 from amf.training.recipe import read_variants
@@ -48,6 +49,7 @@ def run_trial(
         if variant not in (None, *trial.variants):
             raise RecipeError(f"{variant!r} is no row, expected one of {', '.join(trial.variants)}")
         names = list(trial.variants) if variant is None else [variant]
+        check_before_run((trial.variants[name] for name in names), len(figures.domains))
         trial.run(figures, arguments.out, names, arguments.fold)
         if variant is not None or arguments.fold is not None:
             return 0

@@ -82,6 +82,17 @@ def check_recipe(recipe: Recipe, domains: int) -> list[Check]:
     return [check_source(recipe), check_input(recipe), check_memory(recipe, domains)]
 
 
+def check_before_run(recipes: Iterable[Recipe], domains: int) -> None:
+    """Refuse a long run that cannot end well: each network of these recipes is asked about once.
+
+    Raises
+    ------
+    RecipeError : weights are absent or of another network, the input does not fit them, or memory is short.
+    """
+    networks = {(recipe.model.model_dump_json(), recipe.optimise.batch): recipe for recipe in recipes}
+    refuse(check for recipe in networks.values() for check in check_recipe(recipe, domains))
+
+
 def check_source(recipe: Recipe) -> Check:
     """Are the weights at hand and of this network, or would the hub give them to us?"""
     model, entry = recipe.model, BACKBONES[recipe.model.backbone]

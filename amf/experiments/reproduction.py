@@ -105,6 +105,7 @@ def differences(results: Mapping[str, Any], chosen: Recipe) -> Rows:
             ["LoRA", "values not given", f"rank {lora.rank}, alpha {lora.alpha:g}, dropout {lora.dropout}"]
         )
     rows.append(["labels", "soft (text), 0 or 1 (formula)", chosen.loss.labels])
+    rows.append(["class ratio of w₊", "not said of which figures", chosen.loss.adaptive_over])
     rows.append(["patch table", "–", results["table"]["table"][:16]])
     return rows
 

@@ -1,7 +1,7 @@
 """How much memory a recipe's training takes, counted without weights: shapes alone go through the network."""
 
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from amf.model.torchvision_shim import ensure_torchvision
 from amf.training.learner import Trainee
-from amf.training.network import built
+from amf.training.network import built, freeze_front
 from amf.training.recipe import Recipe
 
 COUNTED_BATCH = 4  # what a step keeps grows in proportion to its batch
@@ -51,24 +51,17 @@ def count_memory(recipe: Recipe, domains: int, batch: int, element_size: int) ->
     ------
     RecipeError : arguments or adapter targets that the backbone refuses.
     """
-    on_meta = recipe.model.weights != "random"
-    ensure_torchvision()
-    from timm.layers.fast_norm import is_fast_norm, set_fast_norm  # timm takes seconds to import
+    with _on_meta() if recipe.model.weights != "random" else nullcontext():
+        classifier = built(recipe.model)
+        if recipe.model.lora:
+            from amf.training.lora import adapt  # PEFT takes seconds to import
 
-    was_fast = is_fast_norm()
-    set_fast_norm(False)  # it asks for the device's autocast, which the meta device has not
-    try:
-        with torch.device("meta") if on_meta else nullcontext():
-            classifier = built(recipe.model)
-            if recipe.model.lora:
-                from amf.training.lora import adapt  # PEFT takes seconds to import
-
-                adapt(classifier.backbone, recipe.model.lora)
-            elif recipe.model.train == "head":
-                classifier.backbone.requires_grad_(False)
-            trainee = Trainee(classifier, domains).train()
-    finally:
-        set_fast_norm(was_fast)
+            adapt(classifier.backbone, recipe.model.lora)
+        elif recipe.model.train == "head":
+            classifier.backbone.requires_grad_(False)
+        elif recipe.model.frozen_blocks:
+            freeze_front(classifier, recipe.model.frozen_blocks)
+        trainee = Trainee(classifier, domains).train()
 
     frozen = sum(p.numel() for p in trainee.parameters() if not p.requires_grad)
     learnt = sum(p.numel() for p in trainee.parameters() if p.requires_grad)
@@ -76,6 +69,21 @@ def count_memory(recipe: Recipe, domains: int, batch: int, element_size: int) ->
     own = element_size / next(trainee.parameters()).element_size()
     activations = own * _saved(trainee, recipe) * batch / COUNTED_BATCH
     return Memory(frozen + learnt, frozen * element_size, learnt * copies * 4, int(activations))
+
+
+@contextmanager
+def _on_meta() -> Iterator[None]:
+    """Build without data, and without timm's fast norm, which asks for an autocast that meta has not."""
+    ensure_torchvision()
+    from timm.layers.fast_norm import is_fast_norm, set_fast_norm  # timm takes seconds to import
+
+    was_fast = is_fast_norm()
+    set_fast_norm(False)
+    try:
+        with torch.device("meta"):
+            yield
+    finally:
+        set_fast_norm(was_fast)
 
 
 def _saved(trainee: Trainee, recipe: Recipe) -> int:
