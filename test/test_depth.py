@@ -200,6 +200,8 @@ def test_a_tiff_with_a_directory_a_page_is_read_whoever_wrote_it(
         (saved(NOISE, "WEBP", lossless=True), 3),
         (saved(NOISE, "MPO"), 3),
         (written(NOISE, imagej=True, truncate=True), 3),
+        (written(NOISE, truncate=True, metadata=None), 3),
+        (MORE_THAN_IS_READ["one strip of three pages"], 3),
     ],
 )
 def test_a_patch_file_with_several_pictures_is_refused(tmp_path: Path, content: bytes, count: int) -> None:

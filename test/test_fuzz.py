@@ -53,6 +53,20 @@ def test_5000_changed_bundles_score_or_are_refused(tmp_path: Path) -> None:
     assert min(result["scored"], result["refused"]) >= 500
 
 
+def test_40_mixed_folders_are_scored_or_reported_to_the_last_entry(tmp_path: Path) -> None:
+    result = fuzz(tmp_path / "fuzz", 40, "fuzz_folder")
+    assert result["given"] == result["scored"] + result["reported"]
+    assert min(result["scored"], result["reported"]) >= 40
+
+
+@pytest.mark.soak
+def test_1000_mixed_folders_are_scored_or_reported_to_the_last_entry(tmp_path: Path) -> None:
+    result = fuzz(tmp_path / "fuzz", 1000, "fuzz_folder")
+    print(json.dumps(result))
+    assert result["given"] == result["scored"] + result["reported"]
+    assert min(result["scored"], result["reported"]) >= 1000
+
+
 LEAVES = st.one_of(
     st.none(),
     st.booleans(),

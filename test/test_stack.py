@@ -217,7 +217,7 @@ def test_mha_that_points_to_another_file_is_refused(tmp_path: Path, pages: Pages
 
 
 def test_too_many_pages_are_refused(tmp_path: Path, pages: Pages, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("amf.inference.stack.MAX_PAGES", 3)
+    monkeypatch.setattr("amf.inference.tiff.MAX_PAGES", 3)
     save_tiff(tmp_path / "stack.tif", pages)
     assert "more than 3 pages" in rejected(tmp_path / "stack.tif")
 

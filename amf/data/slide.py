@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from amf.errors import DataError, JobError
-from amf.inference.picture import planes_described
+from amf.inference.tiff import planes_described
 from amf.model.preprocess import PATCH_PX
 
 PATCH_UM_PER_PX = 0.25

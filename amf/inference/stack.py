@@ -1,9 +1,8 @@
 """Read a stack of patches (multi-page TIFF or MHA) into uint8 (N, 128, 128, 3), or say why it is none."""
 
 import math
-import os
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,13 +14,19 @@ from PIL import (
 
 from amf.errors import JobError, account
 from amf.inference.mha import read_mha
-from amf.inference.picture import BITS_PER_SAMPLE, SAMPLES_PER_PIXEL, planes_described, rgb_pixels, tags_of
+from amf.inference.picture import rgb_pixels
+from amf.inference.tiff import (
+    BITS_PER_SAMPLE,
+    MAX_PAGES,
+    TILE_OFFSETS,
+    planes_described,
+    tags_of,
+    uncompressed_bytes,
+    walk_directories,
+)
 from amf.model.preprocess import PATCH_PX
 
 SUFFIXES = (".tif", ".tiff", ".mha")
-
-MAX_PAGES = 1024
-"""More pages than this is a damaged or hostile file: the platform's stacks hold at most 16."""
 
 MAX_FILE_BYTES = 2 * MAX_PAGES * PATCH_PX * PATCH_PX * 4
 """Twice what that many pages need uncompressed and with alpha: the most that is ever read into memory."""
@@ -29,17 +34,9 @@ MAX_FILE_BYTES = 2 * MAX_PAGES * PATCH_PX * PATCH_PX * 4
 MAX_TILE_PX = 1024
 """A tile may be larger than its page, and the decoder allocates all of it."""
 
-COMPRESSION, UNCOMPRESSED = 259, 1
 PLANAR_CONFIGURATION, SEPARATE_PLANES = 284, 2
-STRIP_OFFSETS, ROWS_PER_STRIP, TILE_WIDTH, TILE_LENGTH, TILE_OFFSETS = 273, 278, 322, 323, 324
-SUB_DIRECTORIES, EXIF, GPS = 330, 34665, 34853
+STRIP_OFFSETS, ROWS_PER_STRIP, TILE_WIDTH, TILE_LENGTH = 273, 278, 322, 323
 """TIFF tags, and the values of them that are meant."""
-
-MAX_ENTRIES = 1000
-"""Of a directory that is looked into; common are 20."""
-
-VALUE_BYTES = {3: 2, 4: 4, 5: 8, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
-"""Of one value of a TIFF type; 1 of the others."""
 
 
 def read_stack(path: Path) -> NDArray[np.uint8]:
@@ -70,12 +67,12 @@ def _read_tiff(path: Path) -> NDArray[np.uint8]:
     pages: list[NDArray[np.uint8]] = []
     with path.open("rb") as file:
         try:
-            count, spare_bytes = _walk_directories(file, path)
+            count, spare_bytes = walk_directories(file, path)
             with Image.open(file, formats=("TIFF",)) as image:
                 for index in range(count):
                     image.seek(index)
                     where = f"{path} page {index + 1}"
-                    spare_bytes -= _uncompressed_bytes(image)
+                    spare_bytes -= uncompressed_bytes(image)
                     _check_planes(tags_of(image), count, where)
                     pages.append(page_pixels(image, where))
         except UnidentifiedImageError as error:
@@ -93,61 +90,6 @@ def _read_tiff(path: Path) -> NDArray[np.uint8]:
         )
     account(f"pages of {path}", count, len(pages), 0)
     return np.stack(pages)  # (N, 128, 128, 3)
-
-
-def _walk_directories(file: BinaryIO, path: Path) -> tuple[int, float]:
-    """Follow the chain of page directories to its end.
-
-    Pillow ends a chain that leads back to an earlier directory there, and would lose the pages after it.
-
-    Returns
-    -------
-    How many pages there are, 0 where it is no TIFF at all; and the bytes of the file that are neither in a
-    directory nor a tag's value, the pixels as a rule (minus infinity where they may be something else).
-    """
-
-    def number(size: int) -> int:
-        if len(data := file.read(size)) < size:
-            raise JobError(f"{path} names a page that lies behind its end: it is truncated or damaged")
-        return int.from_bytes(data, order)
-
-    if (start := file.read(2)) not in (b"II", b"MM"):
-        return 0, 0
-    order: Literal["little", "big"] = "little" if start == b"II" else "big"
-    big = number(2) == 43  # BigTIFF: numbers of twice the width
-    word, count_size, entry_size = (8, 8, 20) if big else (4, 2, 12)
-    file.seek(8 if big else 4)
-    offsets: set[int] = set()
-    other: float = path.stat().st_size - (16 if big else 8)
-    while offset := number(word):
-        if offset in offsets:
-            raise JobError(f"{path} page {len(offsets)} is followed by an earlier page, expected an end")
-        offsets.add(offset)
-        if len(offsets) > MAX_PAGES:
-            raise JobError(f"{path} holds more than {MAX_PAGES} pages, expected at most that many")
-        file.seek(offset)
-        entries = number(count_size)
-        other -= count_size + entries * entry_size + word
-        if entries > MAX_ENTRIES:
-            other = -math.inf
-            file.seek(entries * entry_size, os.SEEK_CUR)
-            continue
-        content = file.read(entries * entry_size)
-        for at in range(0, len(content), entry_size):
-            tag, kind = (int.from_bytes(content[at + k : at + k + 2], order) for k in (0, 2))
-            size = int.from_bytes(content[at + 4 : at + 4 + word], order) * VALUE_BYTES.get(kind, 1)
-            other -= size if size > word else 0
-            if tag in (SUB_DIRECTORIES, EXIF, GPS):  # which lead to further directories
-                other = -math.inf
-    return len(offsets), other
-
-
-def _uncompressed_bytes(image: Image.Image) -> float:
-    """How many bytes a page's pixels take; infinity where they are compressed or in tiles."""
-    tags = tags_of(image)
-    if tags.get(COMPRESSION, UNCOMPRESSED) != UNCOMPRESSED or TILE_OFFSETS in tags:
-        return math.inf
-    return image.width * image.height * tags.get(SAMPLES_PER_PIXEL, 1)
 
 
 def _check_planes(tags: Any, count: int, where: str) -> None:
