@@ -78,17 +78,17 @@ def test_ranks_share_the_slides(
         pd.testing.assert_frame_equal(one, other)
 
 
-def test_figures_of_one_slide_are_shared_by_ranks(
-    pairs: Path, make_bundle: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(parts, "CHUNK_PAGES", 4)
-    model = make_bundle()
-    arguments = ["slide", str(tmp_path / "s0.tif"), str(tmp_path / "f0.csv"), "--model", str(model)]
+def test_figures_of_one_slide_are_shared_by_ranks(pairs: Path, make_bundle: Make, tmp_path: Path) -> None:
+    places = np.random.default_rng(3).integers(0, 300, (300, 2))  # some chunks for each rank
+    pd.DataFrame(places, columns=["x", "y"]).to_csv(tmp_path / "f0.csv", index=False)
+    arguments = ["slide", str(tmp_path / "s0.tif"), str(tmp_path / "f0.csv"), "--model", str(make_bundle())]
     assert amf([*arguments, "--output", str(tmp_path / "alone.geojson")]) == 0
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    for rank in ("0", "1"):
-        monkeypatch.setenv("RANK", rank)
-        assert amf([*arguments, "--output", str(tmp_path / "shared.geojson")]) == 0
+    command = [sys.executable, "-m", "amf", *arguments, "--output", str(tmp_path / "shared.geojson")]
+    ranks = [
+        subprocess.Popen(command, cwd=ROOT, env={**os.environ, "RANK": rank, "WORLD_SIZE": "2"})
+        for rank in "01"
+    ]
+    assert [rank.wait(timeout=100) for rank in ranks] == [0, 0]
     assert (tmp_path / "shared.geojson").read_bytes() == (tmp_path / "alone.geojson").read_bytes()
 
 
