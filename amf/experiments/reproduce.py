@@ -299,7 +299,7 @@ def _report(work: Work) -> Result:
         ablation=pd.read_csv(work.out / "ablation" / f"{ABLATION}.csv", index_col=0),
         calibration=_read_calibration(work),
         metrics=json.loads((work.out / "evaluation" / "metrics.json").read_text(encoding="utf-8")),
-        spans={name: read_record(work.out, name)["seconds"] for name in STAGES if name in work.results},
+        spans={name: read_stage_record(work.out, name)["seconds"] for name in STAGES if name in work.results},
     )
     print(f"wrote {work.out / PAGE}", flush=True)
     return {"page": PAGE}
@@ -458,7 +458,7 @@ def take_results(work: Work, names: list[str]) -> None:
     needed = _needed(names) - set(names)
     for name in STAGES:
         if _is_done(work, name):
-            work.results[name] = read_record(work.out, name)["result"]
+            work.results[name] = read_stage_record(work.out, name)["result"]
             continue
         work.results.pop(name, None)
         if name in needed:
@@ -495,14 +495,14 @@ def run_stages(work: Work, names: list[str]) -> None:
         _wait()
 
 
-def read_record(out: Path, name: str) -> dict[str, Any]:
+def read_stage_record(out: Path, name: str) -> dict[str, Any]:
     """The record of a stage; an empty one where it was not run to its end."""
     path = out / RECORDS / f"{name}.json"
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
 
 def _is_done(work: Work, name: str) -> bool:
-    record = read_record(work.out, name)
+    record = read_stage_record(work.out, name)
     if not record or any(need not in work.results for need in STAGES[name].needs):
         return False
     recorded = [(work.out / path, size) for path, size in record["outputs"].items()]

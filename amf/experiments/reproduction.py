@@ -69,7 +69,7 @@ def write_page(
                 for kind in RECALLS[1:]
             ),
         ],
-        differences=differences(results, chosen),
+        differences=what_differs(results, chosen),
         stages=stages(results, lodo, ranking, chosen, calibration, metrics, spans),
         domains=domain_rows(score_domains(out_of_fold)),
         groups=group_rows(out_of_fold),
@@ -89,7 +89,7 @@ def write_page(
 RANKED = ("BA fitted: mean", "BA fitted: std", "BA at 0.5: mean", "AUC: mean")
 
 
-def differences(results: Mapping[str, Any], chosen: Recipe) -> Rows:
+def what_differs(results: Mapping[str, Any], chosen: Recipe) -> Rows:
     """What was not the paper's, or cannot be known to be: the data, the weights, the seeds, open values."""
     counts = results["table"]["counts"]
     rows = [[key, f"{paper.DATA[key]:,}", f"{counts[key]:,}"] for key in paper.DATA]
