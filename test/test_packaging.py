@@ -66,6 +66,34 @@ def test_a_room_imports_from_those_above_it_alone():
     assert upward == []
 
 
+def test_every_module_can_be_the_first_that_is_imported():
+    modules = {
+        ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for file in (ROOT / "amf").rglob("*.py")
+        if file.name != "__main__.py"
+    }
+    script = """
+import importlib, os, sys
+import accelerate, pandas, pydantic, sklearn, torch  # once, not in each child
+for name in sys.argv[1:]:
+    if (child := os.fork()) == 0:
+        code = 1
+        try:
+            importlib.import_module(name)
+            code = 0
+        finally:
+            os._exit(code)
+    if os.waitpid(child, 0)[1]:
+        print(name)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, *sorted(modules)], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+
+    assert len(modules) > 100
+    assert done.stdout == "", done.stderr
+
+
 def test_no_room_holds_over_a_quarter_of_the_lines():
     lines = Counter()
     for file in (ROOT / "amf").rglob("*.py"):

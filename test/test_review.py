@@ -61,7 +61,7 @@ def page(answers: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Pat
     y, x = np.mgrid[:128, :128].astype(np.float32) / 20 - 3.2
     overlays = [maps.overlay(x * np.exp(-(x**2) - y**2))] * FIGURES
     read = review.read_answers(folder / "predictions.csv")
-    review.write(folder / "page.html", read, pictures, "predictions.csv", "Test <page>", overlays)
+    review.write_page(folder / "page.html", read, pictures, "predictions.csv", "Test <page>", overlays)
     return folder / "page.html"
 
 
@@ -280,7 +280,7 @@ def test_page_holds_the_answers(page: Path, answers: pd.DataFrame) -> None:
 def test_worst_picture_stays_below_the_limit(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (1, 128, 128, 3), dtype=np.uint8)
     (tmp_path / "p.csv").write_text("image,class,confidence\na.png,normal,0.1\n")
-    review.write(tmp_path / "p.html", review.read_answers(tmp_path / "p.csv"), noise, "p", "t")
+    review.write_page(tmp_path / "p.html", review.read_answers(tmp_path / "p.csv"), noise, "p", "t")
     assert 2_000 < len(data_of(tmp_path / "p.html")["figures"][0][7]) <= 25_000
 
 

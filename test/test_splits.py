@@ -72,17 +72,6 @@ def test_no_domain_shares_a_slide_with_the_others(table: DataFrame) -> None:
         assert not slides_on_both_sides(split, table)
 
 
-@settings(max_examples=25, deadline=None)
-@given(table=tables(), seed=st.integers(0, 1000))
-def test_a_grouped_monitor_shares_no_slide(table: DataFrame, seed: int) -> None:
-    try:
-        split = monitor_split(table, fraction=0.25, seed=seed, grouped=True)
-    except DataError:
-        assume(False)
-    check_partition(split, table)
-    assert not slides_on_both_sides(split, table)
-
-
 def test_a_slide_in_two_domains_is_refused() -> None:
     table = drawn_table(20)
     table.loc[0, "domain"] = "elsewhere"
@@ -99,8 +88,6 @@ def test_the_monitor_is_five_percent_of_each_class() -> None:
     held_out = table["label"].iloc[split.held_out]
     assert len(held_out) == 100
     assert abs(held_out.sum() - 0.05 * table["label"].sum()) <= 1
-    grouped = monitor_split(table, seed=3, grouped=True)
-    assert 0.03 < len(grouped.held_out) / len(table) < 0.07
 
 
 def test_folds_keep_the_prevalence() -> None:

@@ -43,7 +43,9 @@ def run(arguments: argparse.Namespace) -> int:
         from amf.evaluation import maps  # captum takes a second to import, and pages mostly do without
 
         overlays = [maps.overlay(map_) for map_ in maps.attribute(bundle.load(arguments.model), pictures)]
-    review.write(arguments.output, answers, pictures, arguments.predictions.name, arguments.title, overlays)
+    review.write_page(
+        arguments.output, answers, pictures, arguments.predictions.name, arguments.title, overlays
+    )
     size = arguments.output.stat().st_size
     print(f"wrote {arguments.output}: {len(answers)} figures, {size / 1e6:.1f} MB")
     return 0

@@ -85,13 +85,11 @@ def group_kfold(table: DataFrame, folds: int, seed: int) -> list[Split]:
     return splits
 
 
-def monitor_split(table: DataFrame, fraction: float = 0.05, seed: int = 0, grouped: bool = False) -> Split:
+def monitor_split(table: DataFrame, fraction: float = 0.05, seed: int = 0) -> Split:
     """Hold a share of the table out to choose the checkpoint by (paper, section Data splitting: 95 % / 5 %).
 
     As in the paper, figures are drawn stratified by label and slides are not kept together: every slide
-    then also trains the final model, and the monitor compares checkpoints, it does not estimate quality. With
-    `grouped` whole slides are held out instead, so that a checkpoint which merely knows its slides gains
-    nothing; the share is then only about `fraction`, as slides differ in size.
+    then also trains the final model, and the monitor compares checkpoints, it does not estimate quality.
 
     Raises
     ------
@@ -101,16 +99,13 @@ def monitor_split(table: DataFrame, fraction: float = 0.05, seed: int = 0, group
         raise DataError(
             f"The monitor split holds out a fraction of {fraction}, expected above 0 and at most 0.5."
         )
-    if grouped:
-        rows = group_kfold(table, round(1 / fraction), seed)[0].held_out
-    else:
-        splitter = StratifiedShuffleSplit(n_splits=1, test_size=fraction, random_state=seed)
-        try:
-            rows = next(splitter.split(table, table["label"]))[1]
-        except ValueError as error:
-            raise DataError(
-                f"{len(table)} figures are too few for a monitor split of {fraction:.0%}: {error}"
-            ) from None
+    splitter = StratifiedShuffleSplit(n_splits=1, test_size=fraction, random_state=seed)
+    try:
+        rows = next(splitter.split(table, table["label"]))[1]
+    except ValueError as error:
+        raise DataError(
+            f"{len(table)} figures are too few for a monitor split of {fraction:.0%}: {error}"
+        ) from None
     split = _split(f"monitor {fraction:.0%}", _mask(table, rows))
     for side in (split.train, split.held_out):
         if table["label"].iloc[side].nunique() < 2:

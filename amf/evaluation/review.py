@@ -117,7 +117,7 @@ def read_pictures(answers: DataFrame, root: Path) -> NDArray[np.uint8]:
     return pictures
 
 
-def write(
+def write_page(
     path: Path,
     answers: DataFrame,
     pictures: NDArray[np.uint8],
