@@ -16,7 +16,7 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from amf.bulk.slide_figures import read_figures
+from amf.bulk.given_figures import read_figures
 from amf.bulk.slides import open_work
 from amf.cli import main as amf
 from amf.commands.predict import BUILT_IN_MODEL

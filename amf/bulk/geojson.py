@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from amf.bulk.slide_figures import SlideFigures
+from amf.bulk.given_figures import GivenFigures
 
 CLASSIFICATION = {
     "atypical": {"name": "Atypical mitotic figure", "color": [213, 94, 0]},
@@ -30,7 +30,7 @@ class Answer(NamedTuple):
 
 
 def write_geojson(
-    path: Path, given: SlideFigures, answers: Sequence[Answer | None], model: str, bundle: str
+    path: Path, given: GivenFigures, answers: Sequence[Answer | None], model: str, bundle: str
 ) -> None:
     """Write a FeatureCollection.
 
@@ -59,7 +59,7 @@ def _points(answers: Sequence[Answer | None]) -> Iterator[tuple[dict[str, Any], 
 
 
 def _given(
-    given: SlideFigures, answers: Sequence[Answer | None]
+    given: GivenFigures, answers: Sequence[Answer | None]
 ) -> Iterator[tuple[dict[str, Any], Answer | None]]:
     assert given.collection is not None
     of_feature: dict[int, list[Answer | None]] = {}

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amf.bulk.geojson import Answer, write_geojson
+from amf.bulk.given_figures import GivenFigure, GivenFigures, read_figures
 from amf.bulk.items import Item
 from amf.bulk.merge import Scored, Write, table_writer
-from amf.bulk.slide_figures import SlideFigure, SlideFigures, read_figures
 from amf.data.patches import window_name
 from amf.data.slide import PATCH_UM_PER_PX, SAME_SCALE, Slide, open_slide
 from amf.errors import DataError, JobError
@@ -28,7 +28,7 @@ class SlideFigure(Item):
     """One figure of an open slide; `number` is its place among those given, x and y are px of the canvas."""
 
     slide: Slide | None = None
-    figure: SlideFigure | None = None
+    figure: GivenFigure | None = None
     number: int = 0
     x: int = 0
     y: int = 0
@@ -66,7 +66,7 @@ class SlideWork:
 
     slide: Slide
     items: list[SlideFigure]
-    figures: SlideFigures
+    figures: GivenFigures
     notes: list[str]
 
 
@@ -114,7 +114,7 @@ def _resolution(slide: Slide, given: float | None) -> tuple[float, list[str]]:
     return mpp, notes
 
 
-def _item(slide: Slide, figure: SlideFigure, number: int, on_canvas: bool, mpp: float) -> SlideFigure:
+def _item(slide: Slide, figure: GivenFigure, number: int, on_canvas: bool, mpp: float) -> SlideFigure:
     offset_x, offset_y = slide.offset
     add_x, add_y = (0, 0) if on_canvas else slide.offset
     if figure.fault:

@@ -25,7 +25,7 @@ NOT_FIGURES = ("root", "tile", "tmaCore")
 
 
 @dataclass(frozen=True)
-class SlideFigure:
+class GivenFigure:
     """One given figure: where it is, or what is wrong with it.
 
     Attributes
@@ -46,7 +46,7 @@ class SlideFigure:
 
 
 @dataclass(frozen=True)
-class SlideFigures:
+class GivenFigures:
     """All figures of one slide, in the order given.
 
     Attributes
@@ -56,13 +56,13 @@ class SlideFigures:
     collection : the GeoJSON FeatureCollection that they came in, else None.
     """
 
-    figures: list[SlideFigure]
+    figures: list[GivenFigure]
     passed_over: dict[str, int] = field(default_factory=dict)
     on_canvas: bool = False
     collection: dict[str, Any] | None = None
 
 
-def read_figures(path: Path, slide: Path) -> SlideFigures:
+def read_figures(path: Path, slide: Path) -> GivenFigures:
     """Read the figures of `slide` from a file that may hold those of others, too.
 
     Raises
@@ -87,7 +87,7 @@ def read_figures(path: Path, slide: Path) -> SlideFigures:
 # ---- QuPath's GeoJSON
 
 
-def _read_geojson(path: Path, content: Any) -> SlideFigures:
+def _read_geojson(path: Path, content: Any) -> GivenFigures:
     """Points and polygons; the points of a MultiPoint are a figure each."""
     collection = content
     if isinstance(content, list):
@@ -99,13 +99,13 @@ def _read_geojson(path: Path, content: Any) -> SlideFigures:
         raise DataError(
             f"{path} is JSON with {found or 'nothing'}, expected GeoJSON features or a MIDOG database"
         )
-    figures: list[SlideFigure] = []
+    figures: list[GivenFigure] = []
     passed_over: dict[str, int] = {}
     for number, feature in enumerate(collection["features"]):
         name = f"{path} feature {number + 1}"
         if not isinstance(feature, dict) or not isinstance(feature.get("properties") or {}, dict):
             figures.append(
-                SlideFigure(name, known={"id": None}, feature=number, fault="is no GeoJSON feature")
+                GivenFigure(name, known={"id": None}, feature=number, fault="is no GeoJSON feature")
             )
             continue
         properties = feature.get("properties") or {}
@@ -122,10 +122,10 @@ def _read_geojson(path: Path, content: Any) -> SlideFigures:
             centres = _centres(feature.get("geometry"))
         except (DataError, TypeError, ValueError, KeyError, IndexError) as error:
             fault = str(error) if isinstance(error, DataError) else f"has a damaged geometry: {error!r}"
-            figures.append(SlideFigure(name, known=known, feature=number, fault=fault))
+            figures.append(GivenFigure(name, known=known, feature=number, fault=fault))
         else:
-            figures += [SlideFigure(name, x, y, known, number) for x, y in centres]
-    return SlideFigures(figures, passed_over, collection=collection)
+            figures += [GivenFigure(name, x, y, known, number) for x, y in centres]
+    return GivenFigures(figures, passed_over, collection=collection)
 
 
 def _centres(geometry: Any) -> list[tuple[float, float]]:
@@ -188,12 +188,12 @@ def _centroid(polygons: Iterable[Sequence[Sequence[Sequence[Any]]]]) -> tuple[fl
 # ---- MIDOG's JSON
 
 
-def _read_midog(path: Path, content: dict[str, Any], slide: Path) -> SlideFigures:
+def _read_midog(path: Path, content: dict[str, Any], slide: Path) -> GivenFigures:
     """Category 1 of the slide's image; a box is [left, top, right, bottom], not COCO's width and height."""
     try:
         images = {image["id"]: str(image["file_name"]) for image in content["images"]}
         own = _of_slide(images.values(), path, slide)
-        figures: list[SlideFigure] = []
+        figures: list[GivenFigure] = []
         passed_over = {"other slides": 0, "not a mitotic figure": 0}
         for annotation in content["annotations"]:
             if images[annotation["image_id"]] not in own:
@@ -203,7 +203,7 @@ def _read_midog(path: Path, content: dict[str, Any], slide: Path) -> SlideFigure
             else:
                 left, top, right, bottom = map(float, annotation["bbox"])
                 figures.append(
-                    SlideFigure(
+                    GivenFigure(
                         f"{path} annotation {annotation.get('id')}",
                         (left + right) / 2,
                         (top + bottom) / 2,
@@ -214,13 +214,13 @@ def _read_midog(path: Path, content: dict[str, Any], slide: Path) -> SlideFigure
         raise DataError(
             f"{path} is not a MIDOG database (images, categories, annotations): {error!r}"
         ) from None
-    return SlideFigures(figures, _counted(passed_over))
+    return GivenFigures(figures, _counted(passed_over))
 
 
 # ---- SlideRunner's SQLite
 
 
-def _read_sliderunner(path: Path, slide: Path) -> SlideFigures:
+def _read_sliderunner(path: Path, slide: Path) -> GivenFigures:
     """Every annotation that is not deleted, at the mean of its coordinates, px of OpenSlide's canvas."""
     try:
         # Read-only: a database in use, or on a read-only share, is opened without a lock file.
@@ -234,7 +234,7 @@ def _read_sliderunner(path: Path, slide: Path) -> SlideFigures:
             ).fetchall()
     except sqlite3.Error as error:
         raise DataError(f"{path} is not a SlideRunner database: {error}") from error
-    figures: list[SlideFigure] = []
+    figures: list[GivenFigure] = []
     passed_over = {"other slides": 0, "deleted": 0}
     for uid, of, deleted, x, y in rows:
         name, known = f"{path} annotation {uid}", {"id": str(uid)}
@@ -243,16 +243,16 @@ def _read_sliderunner(path: Path, slide: Path) -> SlideFigures:
         elif deleted:
             passed_over["deleted"] += 1
         elif x is None or y is None:
-            figures.append(SlideFigure(name, known=known, fault="has no coordinates"))
+            figures.append(GivenFigure(name, known=known, fault="has no coordinates"))
         else:
-            figures.append(SlideFigure(name, float(x), float(y), known))
-    return SlideFigures(figures, _counted(passed_over), on_canvas=True)
+            figures.append(GivenFigure(name, float(x), float(y), known))
+    return GivenFigures(figures, _counted(passed_over), on_canvas=True)
 
 
 # ---- tables
 
 
-def _read_table(path: Path, slide: Path, parquet: bool) -> SlideFigures:
+def _read_table(path: Path, slide: Path, parquet: bool) -> GivenFigures:
     """Columns x and y; `slide` or `image` tells the slide where the table holds several."""
     table = read_frame(path, parquet)
     if not {"x", "y"} <= set(table.columns):
@@ -265,7 +265,7 @@ def _read_table(path: Path, slide: Path, parquet: bool) -> SlideFigures:
     column = next((name for name in ("slide", "image") if name in table.columns), None)
     own = _of_slide([str(row[column]) for row in rows], path, slide) if column and rows else set()
     kept = [name for name in PASSED_ON if name in table.columns]
-    figures: list[SlideFigure] = []
+    figures: list[GivenFigure] = []
     for number, row in enumerate(rows, start=1):
         if column and str(row[column]) not in own:
             passed_over["other slides"] += 1
@@ -280,10 +280,10 @@ def _read_table(path: Path, slide: Path, parquet: bool) -> SlideFigures:
         except (DataError, TypeError, ValueError, OverflowError):
             known = {key: value if key != "label" else None for key, value in known.items()}
             fault = f"has x = {row['x']!r}, y = {row['y']!r}, label = {row.get('label')!r}: expected numbers"
-            figures.append(SlideFigure(name, known=known, fault=fault))
+            figures.append(GivenFigure(name, known=known, fault=fault))
         else:
-            figures.append(SlideFigure(name, x, y, known))
-    return SlideFigures(figures, _counted(passed_over))
+            figures.append(GivenFigure(name, x, y, known))
+    return GivenFigures(figures, _counted(passed_over))
 
 
 # ---- shared
