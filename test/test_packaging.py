@@ -387,7 +387,7 @@ def engine(
     """
     return f"""
 state=$(dirname "$0")
-work=$(cat "$state/work" 2>/dev/null || true)
+work=$(cat "$state/mounted" 2>/dev/null || true)
 name=compact
 if [[ -d $work/model && {int(other_bundle_is_used)} -eq 1 ]]; then name=uploaded; fi
 broken() {{ [[ -d $work/model && $(cat "$work/model/bundle.json" 2>/dev/null) == '{{}}' ]]; }}
@@ -413,7 +413,7 @@ case "$1" in
         esac ;;
     create)
         for argument; do
-            case "$argument" in *:/output) dirname "${{argument%:/output}}" >"$state/work" ;; esac
+            case "$argument" in *:/output) dirname "${{argument%:/output}}" >"$state/mounted" ;; esac
         done
         rm -f "$state/stdout" "$state/stderr"
         touch "$state/stdout" "$state/stderr"
