@@ -6,11 +6,9 @@ A case is made from its number, so `--first N --cases 1` repeats it. It runs in 
 two small layers. A case that fails stays in the folder; the last line is the count.
 """
 
-import argparse
 import csv
 import faulthandler
 import io
-import json
 import os
 import shutil
 import socket
@@ -22,13 +20,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.random import Generator
 from PIL import Image
 
 from amf.cli import main as amf
 
-from .fuzz_job import mutate, seeds, write_bundle
+from .fuzz_job import main_of, mutate, seeds, write_bundle
 from .test_depth import EIGHT_BIT, MORE_THAN_IS_READ, NOT_8_BIT
 
 HANG_SECONDS = 60
@@ -167,17 +164,5 @@ def run(first: int, count: int, folder: Path) -> dict[str, object]:
     return {"folders": count, **ends, "failures": failures, "slowest_cpu_s": round(slowest, 2)}
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cases", type=int, default=1000)
-    parser.add_argument("--first", type=int, default=0)
-    parser.add_argument("--folder", type=Path, default=Path("build/fuzz-folder"))
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    result = run(arguments.first, arguments.cases, arguments.folder)
-    print(json.dumps(result))
-    return bool(result["failures"])
-
-
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main_of(run, 1000, __doc__.splitlines()[0]))
