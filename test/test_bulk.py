@@ -128,6 +128,12 @@ def test_members_and_views_trade_accuracy_for_speed(folder: Path, tmp_path: Path
     np.testing.assert_allclose(logits("e.csv", "--members=3", "--views=8"), whole)
 
 
+def test_no_member_is_scored_in_more_views_than_it_ships_with(make_bundle: Make) -> None:
+    whole = bundle.load(make_bundle(views=2))
+    asked = {views: whole.narrowed(views=views).spec.members[0].views for views in (None, 1, 2, 8)}
+    assert asked == {None: 2, 1: 1, 2: 2, 8: 2}
+
+
 @pytest.mark.parametrize("members", ["0", "4", "-1"])
 def test_members_that_a_bundle_has_not_are_refused(
     folder: Path, tmp_path: Path, make_bundle: Make, capsys: pytest.CaptureFixture[str], members: str

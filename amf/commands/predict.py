@@ -45,7 +45,7 @@ def add_speed_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare --members and --views, which trade accuracy for speed."""
     parser.add_argument("--members", type=int, metavar="N", help="score with the first N networks alone")
     parser.add_argument(
-        "--views", type=int, choices=VIEWS, help="score each patch in so many of its 8 symmetries"
+        "--views", type=int, choices=VIEWS, help="score each patch in at most so many of its 8 symmetries"
     )
 
 

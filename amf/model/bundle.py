@@ -44,8 +44,9 @@ class Bundle:
     members: tuple[Classifier, ...]
 
     def narrowed(self, members: int | None = None, views: int | None = None) -> "Bundle":
-        """The first members alone, each scored in the first views: quicker, and less accurate.
+        """The first members alone, each scored in at most so many views: quicker, and less accurate.
 
+        A member keeps the views it ships with where it has fewer: a symmetric network gains nothing by more.
         Temperature, bias and threshold stay those of the whole bundle.
 
         Raises
@@ -58,7 +59,7 @@ class Bundle:
                 f"bundle {self.spec.name} has {len(self.members)} members, of which {count} cannot be taken"
             )
         specs = [
-            dataclasses.replace(spec, views=spec.views if views is None else views)
+            dataclasses.replace(spec, views=min(spec.views, views or spec.views))
             for spec in self.spec.members[:count]
         ]
         return Bundle(dataclasses.replace(self.spec, members=tuple(specs)), self.members[:count])
