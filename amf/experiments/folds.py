@@ -15,7 +15,7 @@ from amf.data.splits import Split, monitor_split
 from amf.errors import DataError
 from amf.experiments.export import trained_classifier
 from amf.files import write_text, written_whole
-from amf.inference.predict import score
+from amf.inference.predict import pages_a_pass, score
 from amf.model.device import choose_device
 from amf.model.digest import file_digest
 from amf.training.checkpoint import CURRENT
@@ -137,9 +137,11 @@ def read_fold(recipe: Recipe, figures: Figures, split: Split, folder: Path) -> p
 def held_out_logits(run: Path, figures: Figures, rows: NDArray[np.int64]) -> NDArray[np.float64]:
     """Logits (n,) of some rows by a run's best weights, in full precision and with the views that ship."""
     recipe, classifier = trained_classifier(run)
+    classifier.prepare_for_inference()  # folded norms: the same logits, sooner
     classifier.to(choose_device("auto"))
     model = recipe.model
-    return score(classifier, figures.batches(rows), model.image, model.views, torch.float32).numpy()
+    batches = figures.batches(rows, pages_a_pass(model.image, model.views))
+    return score(classifier, batches, model.image, model.views, torch.float32).numpy()
 
 
 def join_folds(recipe: Recipe, figures: Figures, out: Path, splits: list[Split]) -> pd.DataFrame:

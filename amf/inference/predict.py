@@ -18,10 +18,13 @@ from amf.model.spec import MemberSpec
 from amf.model.views import views
 
 MAX_BATCH = 64
-"""Pages scored at once, at most: four of the platform's largest stacks, so that memory has a bound."""
+"""Images in one pass of a network, at most, over pages and views: a page's views stay together.
+
+More do not make a CPU quicker: EfficientNet-Lite0 takes 1.7 times longer an image at 448 of 96 px than at 64.
+"""
 
 MAX_PIXELS = 64 * 256 * 256
-"""Pixels of network input scored at once, over pages and views; a single page may have more."""
+"""Pixels in one pass, over pages and views, so that memory has a bound; a single page may have more."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ class Predictor:
         self, batch: Tensor, spec: MemberSpec, model: Classifier, dtype: torch.dtype
     ) -> Tensor:
         """All of (N, 128, 128, 3) at once, up to a bound; where memory runs out, in halves of halves."""
-        size = min(len(batch), MAX_BATCH, max(1, MAX_PIXELS // (spec.views * spec.image.input_px**2)))
+        size = min(len(batch), pages_a_pass(spec.image, spec.views))
         while True:
             try:
                 return score(model, batch.split(size), spec.image, spec.views, dtype)  # (N,)
@@ -118,6 +121,11 @@ class Predictor:
                     f"{spec.weights}: its network, a backbone {spec.backbone!r}, cannot score an image of "
                     f"{side} x {side} px: {str(error) or type(error).__name__}"
                 ) from error
+
+
+def pages_a_pass(image: ImageSpec, view_count: int) -> int:
+    """How many pages to give a network at once."""
+    return max(1, min(MAX_BATCH, MAX_PIXELS // image.input_px**2) // view_count)
 
 
 @torch.inference_mode()
