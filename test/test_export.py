@@ -178,8 +178,8 @@ def test_a_small_vit_learns_real_figures_stops_resumes_and_scores_a_stack(
     run = tmp_path / "run"
     outcome = fit(recipe, real, train, monitor, run)
     losses = [values["loss"] for values in outcome.history]
-    assert outcome.best_value < losses[0] - 0.02
-    assert outcome.best_value < math.log(2)  # better than saying nothing
+    assert outcome.best_loss < losses[0] - 0.02
+    assert outcome.best_loss < math.log(2)  # better than saying nothing
     assert outcome.history[outcome.best_epoch]["auc"] > 0.8
     assert len(losses) < 16  # it stopped by itself,
     assert len(losses) - 1 - outcome.best_epoch == 3  # when three epochs had brought nothing

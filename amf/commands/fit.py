@@ -23,6 +23,5 @@ def run(arguments: Namespace) -> int:
     recipe, figures = read_recipe(arguments.recipe), open_figures(arguments.data)
     split = monitor_split(figures.table, seed=recipe.optimise.seed)  # 95 % / 5 %, stratified by label
     outcome = fit(recipe, figures, split.train, split.held_out, arguments.out, arguments.resume)
-    monitor = recipe.optimise.monitor
-    print(f"best epoch {outcome.best_epoch + 1}: monitor {monitor} {outcome.best_value:.4f}; {arguments.out}")
+    print(f"best epoch {outcome.best_epoch + 1}: monitor loss {outcome.best_loss:.4f}; {arguments.out}")
     return 0

@@ -44,10 +44,15 @@ REPORT_EVERY = 10
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of a finished run; its best weights are in learner.BEST in the run folder."""
+    """The result of a finished run; its best weights are in learner.BEST in the run folder.
+
+    Attributes
+    ----------
+    best_epoch : the one that was kept, from 0; best_loss : its loss on the monitor split.
+    """
 
     best_epoch: int
-    best_value: float
+    best_loss: float
     history: list[dict[str, float]]
 
 
@@ -109,7 +114,7 @@ def fit(
     if board is not None:
         board.close()
     best = best_so_far(history, optimise.monitor)
-    return Outcome(best, history[best][optimise.monitor], history)
+    return Outcome(best, history[best]["loss"], history)
 
 
 def train_epoch(task: Task, learner: Learner, epoch: int, hard: NDArray[np.bool_] | None) -> dict[str, float]:

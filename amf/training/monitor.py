@@ -35,7 +35,9 @@ def measure(
 
 
 def best_so_far(history: Sequence[Mapping[str, Any]], monitor: str) -> int:
-    """The epoch, from 0, with the lowest loss or the highest AUC; of equals the first."""
+    """The epoch, from 0, with the lowest loss or the highest AUC, of equals the first; or the last of all."""
+    if monitor == "last":
+        return len(history) - 1
     values = [epoch[monitor] for epoch in history]
     return int(np.argmin(values) if monitor == "loss" else np.argmax(values))
 

@@ -138,7 +138,9 @@ class Optimise(_Section):
     clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
     ema: float = Field(0.0, ge=0, lt=1, description="decay of the weight average a step; 0 = none")
     patience: int = Field(5, ge=1, description="epochs without a better monitor value before stopping")
-    monitor: Literal["loss", "auc"] = "loss"
+    monitor: Literal["loss", "auc", "last"] = Field(
+        "loss", description="the epoch to keep: of lowest loss, of highest AUC, or the last of the schedule"
+    )
     precision: Literal["auto", "float32"] = "auto"
     activation_checkpointing: float = Field(0.0, ge=0, le=1, description="share of the blocks that recompute")
     seed: int = Field(0, ge=0)
