@@ -13,6 +13,7 @@ from amf.errors import BundleError
 from amf.model.bundle import Bundle
 from amf.model.classifier import CLASSES, Classifier
 from amf.model.device import DTYPES, choose_device, compute_dtype, keep_freed_memory
+from amf.model.linear import prepare
 from amf.model.preprocess import ImageSpec, to_input
 from amf.model.spec import MemberSpec
 from amf.model.views import views
@@ -58,6 +59,8 @@ class Predictor:
             dtype = compute_dtype(DTYPES[spec.dtype], self.device)
             try:
                 model.prepare_for_inference()
+                if (why := prepare(model.backbone, self.device, dtype)) is not None:
+                    print(f"{spec.weights}: int8 weights are computed in {dtype}: {why}", flush=True)
                 model = model.to(self.device, dtype)
                 model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             except (RuntimeError, MemoryError) as error:

@@ -20,6 +20,7 @@ from amf.model.compact import Compact
 from amf.model.efficientnet_lite import EfficientNetLite
 from amf.model.preprocess import ImageSpec
 from amf.model.torchvision_shim import ensure_torchvision
+from amf.model.vit import Vit, shape_of
 
 MAX_ARGUMENT = 65536
 """The largest number among a backbone's arguments: of channels, blocks, pixels."""
@@ -67,6 +68,7 @@ class Backbone:
     ----------
     build : makes the module, with random weights; its arguments are the bundle's. The module has an attribute
         `embedding_size`; a method `prepare_for_inference`, if it has one, is called before it is served.
+    serve : makes the same network under the same names for inference alone, where that is quicker.
     arguments : defaults that the bundle's arguments override.
     image : image specification it was pre-trained with (or is trained with, for ours).
     hub : identifier on the Hugging Face hub, for those whose weights are published there.
@@ -82,6 +84,7 @@ class Backbone:
     checkpoint: str = "pytorch_model.bin"
     package: WeightsPackage | None = None
     licence: str = "ours"
+    serve: Callable[..., nn.Module] | None = None
 
 
 class TimmBackbone(nn.Module):
@@ -121,11 +124,34 @@ class TimmBackbone(nn.Module):
         """(B, 3, S, S) normalised → (B, embedding_size)."""
         if self.pool == "native":
             return self.model(x)
-        tokens = self.model.forward_features(x)  # (B, 1 + registers + patches, width)
-        if self.pool == "cls":
-            return tokens[:, 0]
-        patch_tokens = tokens[:, self.model.num_prefix_tokens :]  # (B, patches, width)
-        return torch.cat([tokens[:, 0], patch_tokens.mean(1)], dim=1)  # (B, 2 width)
+        return _pooled(self.model.forward_features(x), self.pool, self.model.num_prefix_tokens)
+
+
+class VitBackbone(nn.Module):
+    """A `Vit` pooled to one embedding per image, as TimmBackbone pools it."""
+
+    def __init__(self, pool: str, shape: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.model = Vit(**shape)
+        self.pool = pool
+        self.embedding_size: int = self.model.num_features * (2 if pool == "cls+mean" else 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 3, S, S) normalised → (B, embedding_size)."""
+        return _pooled(self.model.forward_features(x), self.pool, self.model.num_prefix_tokens)
+
+
+def serve_vit(model_name: str, pool: str, **options: Any) -> nn.Module:
+    """Our own `Vit` where it is the network that is asked for, else timm's."""
+    shape = shape_of(model_name, pool, options)
+    return TimmBackbone(model_name, pool, **options) if shape is None else VitBackbone(pool, shape)
+
+
+def _pooled(tokens: Tensor, pool: str, prefix: int) -> Tensor:
+    """Class token, and with "cls+mean" the mean of the patches' tokens: (B, width) or (B, 2 width)."""
+    if pool == "cls":
+        return tokens[:, 0]
+    return torch.cat([tokens[:, 0], tokens[:, prefix:].mean(1)], dim=1)
 
 
 def _lite(number: int, width: float, depth: float, sha256: str) -> Backbone:
@@ -159,6 +185,7 @@ BACKBONES: dict[str, Backbone] = {
         HOPTIMUS_ARGUMENTS,
         HOPTIMUS_224,
         hub="bioptimus/H-optimus-0",
+        serve=serve_vit,
         licence="Apache-2.0",
     ),
     "h-optimus-1": Backbone(
@@ -166,6 +193,7 @@ BACKBONES: dict[str, Backbone] = {
         HOPTIMUS_ARGUMENTS,
         HOPTIMUS_224,
         hub="bioptimus/H-optimus-1",
+        serve=serve_vit,
         checkpoint="model.safetensors",
         licence="gated, non-commercial",
     ),
@@ -184,6 +212,7 @@ BACKBONES: dict[str, Backbone] = {
             "dynamic_img_size": True,
         },
         hub="paige-ai/Virchow2",
+        serve=serve_vit,
         licence="CC-BY-NC-ND-4.0",
     ),
     "uni2-h": Backbone(
@@ -205,6 +234,7 @@ BACKBONES: dict[str, Backbone] = {
             "dynamic_img_size": True,
         },
         hub="MahmoodLab/UNI2-h",
+        serve=serve_vit,
         licence="CC-BY-NC-ND-4.0",
     ),
     "dinov3-h-plus": Backbone(
@@ -231,8 +261,10 @@ BACKBONES: dict[str, Backbone] = {
 }
 
 
-def build(name: str, arguments: Mapping[str, Any]) -> nn.Module:
+def build(name: str, arguments: Mapping[str, Any], to_serve: bool = False) -> nn.Module:
     """Build a backbone with random weights; under `torch.device("meta")` it costs no memory and no time.
+
+    `to_serve` takes the module that the table has for inference alone; weights fit both.
 
     Raises
     ------
@@ -244,7 +276,8 @@ def build(name: str, arguments: Mapping[str, Any]) -> nn.Module:
     try:
         _check_numbers(arguments)
         with _bounded():
-            return entry.build(**{**entry.arguments, **arguments})
+            builder = entry.serve if to_serve and entry.serve is not None else entry.build
+            return builder(**{**entry.arguments, **arguments})
     except Exception as error:  # a builder that is given nonsense may fail in any way
         reason = str(error) or type(error).__name__
         raise ValueError(

@@ -33,12 +33,15 @@ class HeadSpec:
 class Classifier(nn.Module):
     """One member: everything between a normalised input and its logit.
 
-    The head lives beside the backbone, not inside, so that adapters wrap the backbone alone.
+    The head lives beside the backbone, not inside, so that adapters wrap the backbone alone. With `to_serve`
+    it is for inference alone, see `backbones.build`.
     """
 
-    def __init__(self, backbone: str, arguments: Mapping[str, Any], head: HeadSpec) -> None:
+    def __init__(
+        self, backbone: str, arguments: Mapping[str, Any], head: HeadSpec, to_serve: bool = False
+    ) -> None:
         super().__init__()
-        self.backbone = backbones.build(backbone, arguments)
+        self.backbone = backbones.build(backbone, arguments, to_serve)
         features = int(self.backbone.embedding_size)  # type: ignore[arg-type]
         self.hidden: nn.Module = nn.Identity()
         self.dropout: nn.Module = nn.Identity()

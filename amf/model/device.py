@@ -4,8 +4,21 @@ import torch
 
 from amf.errors import AmfError
 
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-"""The types that weights may be stored in, by the name that a bundle gives them."""
+DTYPES = {
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "int8": torch.int8,
+}
+"""The types that weights may be stored in, by the name that a bundle gives them.
+
+With int8 the backbone's linear layers are so, each output with a float32 scale; all else is bfloat16.
+"""
+
+
+def float_dtype(stored: torch.dtype) -> torch.dtype:
+    """The type of what a bundle stores in floating point."""
+    return torch.bfloat16 if stored == torch.int8 else stored
 
 
 class DeviceError(AmfError):
@@ -30,10 +43,11 @@ def choose_device(name: str) -> torch.device:
 def compute_dtype(stored: torch.dtype, device: torch.device) -> torch.dtype:
     """Choose the type to compute in.
 
-    Weights stored in full precision are computed in it. Half-precision weights are computed in a half
-    type that the device has natively: theirs on GPUs from compute capability 8 on; float16 on older
+    Weights stored in full precision are computed in it. Half-precision and int8 weights are computed in a
+    half type that the device has natively: theirs on GPUs from compute capability 8 on; float16 on older
     GPUs, where bfloat16 is emulated and slow; bfloat16 on CPUs with AVX-512 BF16; else float32.
     """
+    stored = float_dtype(stored)
     if stored == torch.float32:
         return stored
     if device.type == "cuda":

@@ -1,0 +1,158 @@
+"""Linear layers as a CPU computes them fastest: bfloat16 or int8 weights, in the order its kernels read.
+
+The operators are torch's own, but private: where one is missing, int8 weights are computed as bfloat16 ones
+and bfloat16 ones by the ordinary layer.
+"""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+SCALE = "weight_scale"
+"""Name of an int8 layer's scales, which stay float32 whatever type the others are stored in."""
+
+ROWS = 522
+"""Rows of activations that the packed order is chosen for: two images of 16 x 16 patches and five tokens."""
+
+ZERO = 128
+"""The unsigned byte that stands for an activation of 0: the kernel for signed ones is a slow one."""
+
+
+class Int8Linear(nn.Module):
+    """A linear layer whose weights are int8 with one scale an output: weight = int8 x scale.
+
+    This is how a bundle holds it. `forward` computes with the weights made whole again, in the type of its
+    input; `prepare` puts what a machine computes faster in its place.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(outputs, inputs, dtype=torch.int8), requires_grad=False)
+        self.weight_scale = nn.Parameter(torch.ones(outputs), requires_grad=False)
+        self.bias = nn.Parameter(torch.zeros(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., inputs) → (..., outputs)."""
+        return functional.linear(x, self.whole_weight().to(x.dtype), self.bias.to(x.dtype))
+
+    def whole_weight(self) -> Tensor:
+        """Weights (outputs, inputs) in float32."""
+        return self.weight * self.weight_scale[:, None]
+
+
+class PackedInt8Linear(nn.Module):
+    """An int8 layer on the CPU: activations are quantised row by row, so that no image depends on another.
+
+    A row (token) of activations is divided by its own largest magnitude / 127.
+    """
+
+    def __init__(self, layer: Int8Linear) -> None:
+        super().__init__()
+        self._weight = torch.ops.onednn.qlinear_prepack(layer.weight, [ROWS, layer.weight.shape[1]])
+        self._scale = layer.weight_scale.detach().float()
+        self._zero = torch.zeros(len(self._scale), dtype=torch.int32)
+        self._bias = layer.bias.detach().clone()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., inputs) → (..., outputs), both bfloat16."""
+        rows = x.float()
+        step = rows.abs().amax(-1, keepdim=True).mul_(1 / 127).clamp_(1e-20)  # (..., 1)
+        quantised = _quantised(rows.mul_(step.reciprocal()))
+        y: Tensor = torch.ops.onednn.qlinear_pointwise(
+            quantised, 1.0, ZERO, self._weight, self._scale, self._zero, None, 1.0, 0, x.dtype, "none", [], ""
+        )
+        return y.mul_(step.to(x.dtype)).add_(self._bias)
+
+
+def _quantised(x: Tensor) -> Tensor:
+    """Float32 values of -127 to 127 as bytes around ZERO, without the type of a quantised tensor."""
+    # Rounding and casting in steps of their own would take a twentieth of a block's time.
+    quantised = torch.quantize_per_tensor(x, 1.0, ZERO, torch.quint8)
+    return torch.empty(0, dtype=torch.uint8).set_(quantised.untyped_storage(), 0, x.shape, x.stride())
+
+
+class PackedLinear(nn.Module):
+    """A bfloat16 layer on the CPU, its weight in the order that the kernel reads: the plain one is reordered
+    at every call.
+    """
+
+    def __init__(self, layer: nn.Linear) -> None:
+        super().__init__()
+        self._weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), ROWS)
+        self._bias = None if layer.bias is None else layer.bias.detach().clone()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., inputs) → (..., outputs), both bfloat16."""
+        y: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, "none", [], "")
+        return y
+
+
+def hold_as_int8(module: nn.Module) -> None:
+    """Put an Int8Linear, its values yet to be loaded, in the place of every linear layer with a bias.
+
+    Raises
+    ------
+    ValueError : there is none.
+    """
+    if not _replace(module, nn.Linear, lambda layer: Int8Linear(layer.in_features, layer.out_features)):
+        raise ValueError("dtype is int8, but the backbone has no linear layers")
+
+
+def prepare(module: nn.Module, device: torch.device, dtype: torch.dtype) -> str | None:
+    """Put a module on a device in a type, its linear layers as they are computed fastest there; in place.
+
+    Returns
+    -------
+    Where int8 weights are not computed as such, why; else None.
+    """
+    packs = device.type == "cpu" and dtype == torch.bfloat16
+    why = None
+    if any(isinstance(layer, Int8Linear) for layer in module.modules()):
+        why = _reason_against_int8() if packs else f"{device} with {dtype} has no kernel for them"
+        _replace(module, Int8Linear, PackedInt8Linear if why is None else lambda layer: _whole(layer, dtype))
+    module.to(device, dtype)
+    if packs and torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        _replace(module, nn.Linear, PackedLinear)
+    return why
+
+
+def _reason_against_int8() -> str | None:
+    """Try the operators on a layer of which the answer is known."""
+    layer = Int8Linear(32, 16)
+    layer.weight.data = (
+        torch.arange(512, dtype=torch.int64).view(16, 32).remainder(255).sub(127).to(torch.int8)
+    )
+    x = torch.arange(64, dtype=torch.float32).view(2, 32).sub(31).bfloat16()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # quantize_per_tensor is deprecated, and says so once
+            given = PackedInt8Linear(layer)(x)
+    except (RuntimeError, AttributeError, TypeError) as error:
+        return f"torch {torch.__version__} does not compute them: {str(error).splitlines()[0]}"
+    expected = layer(x.float())
+    if (given.float() - expected).abs().max() > 0.02 * expected.abs().max():
+        return f"torch {torch.__version__} computes them wrongly on this CPU"
+    return None
+
+
+def _whole(layer: Int8Linear, dtype: torch.dtype) -> nn.Linear:
+    outputs, inputs = layer.weight.shape
+    whole = nn.Linear(inputs, outputs, device="meta")
+    whole.weight = nn.Parameter(layer.whole_weight().to(dtype), requires_grad=False)
+    whole.bias = nn.Parameter(layer.bias.detach().to(dtype), requires_grad=False)
+    return whole
+
+
+def _replace(module: nn.Module, kind: type[nn.Module], replacement: Callable[[Any], nn.Module]) -> int:
+    """Replace one layer after the other, so that each one's memory is free before the next one's is taken."""
+    count = 0
+    for parent in list(module.modules()):
+        for name, child in list(parent.named_children()):
+            if type(child) is kind:
+                setattr(parent, name, replacement(child))
+                count += 1
+    return count

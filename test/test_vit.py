@@ -1,0 +1,86 @@
+"""Our vision transformer is timm's, and its packed and int8 layers give what ordinary ones give."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from amf.model import backbones, linear
+from amf.model.backbones import VitBackbone
+from amf.model.vit import GROUP_PAGES, shape_of
+
+SMALL = {"img_size": 56, "depth": 2, "embed_dim": 48, "num_heads": 3, "init_values": 0.5}
+FAMILIES = ["h-optimus-0", "h-optimus-1", "virchow2", "uni2-h"]
+
+
+def twins(name: str, arguments: dict[str, Any]) -> tuple[torch.nn.Module, torch.nn.Module]:
+    """Timm's network and ours, of the same random weights, none of which leaves its layer without effect."""
+    torch.manual_seed(0)
+    theirs = backbones.build(name, arguments).eval()
+    for parameter in theirs.parameters():
+        parameter.data.add_(torch.randn_like(parameter), alpha=0.05)
+    ours = backbones.build(name, arguments, to_serve=True).eval()
+    ours.load_state_dict(theirs.state_dict())
+    return theirs, ours
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_ours_has_timms_names_and_gives_its_embedding(name: str) -> None:
+    theirs, ours = twins(name, SMALL)
+    assert isinstance(ours, VitBackbone)
+    assert ours.state_dict().keys() == theirs.state_dict().keys()
+    x = torch.randn(GROUP_PAGES + 1, 3, 56, 56)
+    with torch.inference_mode():
+        torch.testing.assert_close(ours(x), theirs(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["virchow2", "uni2-h"])
+def test_images_of_another_size_take_interpolated_positions(name: str) -> None:
+    theirs, ours = twins(name, SMALL)
+    x = torch.randn(1, 3, 84, 70)
+    with torch.inference_mode():
+        torch.testing.assert_close(ours(x), theirs(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_full_size_networks_have_the_names_and_shapes_of_timms(name: str) -> None:
+    with torch.device("meta"):
+        theirs, ours = backbones.build(name, {}), backbones.build(name, {}, to_serve=True)
+    assert isinstance(ours, VitBackbone)
+    assert {k: v.shape for k, v in ours.state_dict().items()} == {
+        k: v.shape for k, v in theirs.state_dict().items()
+    }
+    assert ours.embedding_size == theirs.embedding_size
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"class_token": False}, {"depth": 2.0}, {"depth": True}, {"reg_tokens": 0}, {"init_values": None},
+        {"mlp_layer": "Mlp"}, {"global_pool": "avg"}, {"embed_dim": 50}, {"img_size": 13},
+        {"no_embed_class": 1}, {"img_size": [56, 56]}, {"mlp_ratio": -1.0},
+    ],
+)  # fmt: skip
+def test_any_other_network_is_left_to_timm(change: dict[str, Any]) -> None:
+    assert shape_of("vit_giant_patch14_reg4_dinov2", "cls", SMALL) is not None
+    assert shape_of("vit_giant_patch14_reg4_dinov2", "cls", {**SMALL, **change}) is None
+    assert shape_of("vit_tiny_patch16_224", "cls", SMALL) is None
+    assert shape_of("vit_giant_patch14_reg4_dinov2", "native", SMALL) is None
+
+
+def test_packed_layers_give_what_plain_ones_give_in_bfloat16() -> None:
+    _, ours = twins("h-optimus-0", SMALL)
+    x = torch.randn(3, 3, 56, 56).bfloat16()
+    with torch.inference_mode():
+        plain = ours.bfloat16()(x)
+        assert linear.prepare(ours, torch.device("cpu"), torch.bfloat16) is None
+        kinds = [type(layer) for layer in ours.modules()]
+        assert kinds.count(linear.PackedLinear) == 4 * SMALL["depth"]
+        assert torch.nn.Linear not in kinds
+        torch.testing.assert_close(ours(x), plain, rtol=0.02, atol=0.02)
+
+
+def test_in_float32_linear_layers_stay_as_they_are() -> None:
+    _, ours = twins("h-optimus-0", SMALL)
+    linear.prepare(ours, torch.device("cpu"), torch.float32)
+    assert not any(isinstance(layer, linear.PackedLinear) for layer in ours.modules())
