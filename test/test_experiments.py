@@ -141,7 +141,12 @@ def test_the_horizon_is_the_median_best_epoch(data: Path, finished: Path) -> Non
 
 
 def test_the_best_epoch_follows_the_recipes_monitor(recipe: Path, tmp_path: Path) -> None:
-    history = [{"loss": 0.5, "auc": 0.7}, {"loss": 0.3, "auc": 0.6}, {"loss": 0.4, "auc": 0.8}, {"loss": 0.5, "auc": 0.7}]
+    history = [
+        {"loss": 0.5, "auc": 0.7},
+        {"loss": 0.3, "auc": 0.6},
+        {"loss": 0.4, "auc": 0.8},
+        {"loss": 0.5, "auc": 0.7},
+    ]
     (tmp_path / "history.json").write_text(json.dumps(history))
     by_auc = read_recipe(recipe)
     assert best_epoch(by_auc, tmp_path) == 3
