@@ -1,0 +1,52 @@
+"""Score finished runs on a patch table that they have not seen: each alone, and the mean of their logits.
+
+    python -m bench.score_runs DATA RUN [RUN ...]
+
+DATA is a folder that `amf data` wrote, RUN one that `amf fit` or `amf final` trained. Figures are called at
+logit 0, without calibration. Intervals are of 95 %, over resampled slides. Every reading of a test set belongs
+into docs/experiments/test-set-readings.md.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from scipy.special import expit
+
+from amf.data.figures import open_figures
+from amf.evaluation.bootstrap import intervals
+from amf.evaluation.metrics import metrics_of
+from amf.experiments.folds import held_out_logits
+
+METRICS = ("balanced_accuracy", "roc_auc")
+REPLICATES = 2000
+
+
+def main() -> int:
+    """Score and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", type=Path)
+    parser.add_argument("runs", type=Path, nargs="+")
+    arguments = parser.parse_args()
+    figures = open_figures(arguments.data)
+    print(f"table {figures.table_hash[:12]}, {len(figures.table)} figures")
+    logits = {
+        str(run): held_out_logits(run, figures, np.arange(len(figures.table))) for run in arguments.runs
+    }
+    for name, values in {**logits, "all averaged": np.mean(list(logits.values()), axis=0)}.items():
+        scored = figures.table[["label", "slide"]].assign(
+            confidence=expit(values), predicted=(values >= 0).astype(int)
+        )
+        ours, bounds = metrics_of(scored), intervals(scored, REPLICATES, seed=0)
+        print(name, *(f"{metric} {ours[metric]:.4f} {_shown(bounds[metric])}" for metric in METRICS))
+    return 0
+
+
+def _shown(bounds: list[float] | None) -> str:
+    return "" if bounds is None else f"({bounds[0]:.3f} to {bounds[1]:.3f})"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
