@@ -3,8 +3,8 @@
     python -m bench.score_runs DATA RUN [RUN ...]
 
 DATA is a folder that `amf data` wrote, RUN one that `amf fit` or `amf final` trained. Figures are called at
-logit 0, without calibration. Intervals are of 95 %, over resampled slides. Every reading of a test set belongs
-into docs/experiments/test-set-readings.md.
+logit 0, without calibration. Intervals are of 95 %, over resampled slides. Every reading of a test set
+belongs into docs/experiments/test-set-readings.md.
 """
 
 import argparse
