@@ -4,11 +4,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
 from amf.errors import DataError
 from amf.experiments.card import model_card
+from amf.experiments.int8 import as_int8
 from amf.experiments.record import versions
 from amf.files import write_text
 from amf.model.bundle import write
@@ -82,21 +85,35 @@ def export(
     threshold: float,
     fitted_on: str,
     record: Mapping[str, Any],
+    patches: NDArray[np.uint8] | None = None,
 ) -> BundleSpec:
     """Write the bundle of one or several runs and its model card.
 
-    `record` holds summary, data, metrics and made_with (see `card`); the versions are added here.
+    `record` holds summary, data, metrics and made_with (see `card`); the versions are added here, and for
+    int8 members a report on what that does to the answers for `patches`, (N, 128, 128, 3) uint8 real ones.
+
+    Raises
+    ------
+    DataError : a member is to be stored as int8, and there are no patches, or answers would change too much.
     """
     made_with = {**record.get("made_with", {}), **versions()}
+    provenance = {**record, "made_with": made_with}
+    members = [member_of(run) for run in runs]
+    if any(member.dtype == "int8" for member, _ in members):
+        if patches is None:
+            raise DataError("storage is int8, which is checked on real patches, and there are none")
+        decision = BundleSpec(name, temperature, threshold, fitted_on, tuple(m for m, _ in members), bias)
+        members, provenance["int8"] = as_int8(decision, [tensors for _, tensors in members], patches)
+        made_with["int8 against float32"] = "; ".join(f"{k} {v:.5g}" for k, v in provenance["int8"].items())
     spec = write(
         target,
-        [member_of(run) for run in runs],
+        members,
         name=name,
         temperature=temperature,
         bias=bias,
         threshold=threshold,
         fitted_on=fitted_on,
-        provenance={**record, "made_with": made_with},
+        provenance=provenance,
     )
     write_text(target / CARD, model_card(spec))
     return spec

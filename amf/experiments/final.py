@@ -106,6 +106,7 @@ def bundle_final(
         threshold=calibration.threshold,
         fitted_on=calibration.fitted_on,
         record=record,
+        patches=figures.patches,
     )
 
 

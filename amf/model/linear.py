@@ -112,7 +112,7 @@ def prepare(module: nn.Module, device: torch.device, dtype: torch.dtype) -> str 
     packs = device.type == "cpu" and dtype == torch.bfloat16
     why = None
     if any(isinstance(layer, Int8Linear) for layer in module.modules()):
-        why = _reason_against_int8() if packs else f"{device} with {dtype} has no kernel for them"
+        why = reason_against_int8() if packs else f"there is no kernel for them on {device} in {dtype}"
         _replace(module, Int8Linear, PackedInt8Linear if why is None else lambda layer: _whole(layer, dtype))
     module.to(device, dtype)
     if packs and torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise"):
@@ -120,8 +120,10 @@ def prepare(module: nn.Module, device: torch.device, dtype: torch.dtype) -> str 
     return why
 
 
-def _reason_against_int8() -> str | None:
-    """Try the operators on a layer of which the answer is known."""
+def reason_against_int8() -> str | None:
+    """Why this CPU does not compute int8 weights; None where it gives a layer's known answer."""
+    if not torch.cpu._is_avx512_bf16_supported():
+        return "this CPU lacks AVX-512 BF16"
     layer = Int8Linear(32, 16)
     layer.weight.data = (
         torch.arange(512, dtype=torch.int64).view(16, 32).remainder(255).sub(127).to(torch.int8)

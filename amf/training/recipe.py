@@ -57,7 +57,7 @@ class Model(_Section):
     input_px: int | None = Field(None, ge=16, le=1024)
     symmetric: bool = Field(False, description="compact only: weights tied by the square's 8 symmetries")
     views: Literal[1, 8] = 1
-    storage: Literal["float32", "float16", "bfloat16"] = "float32"
+    storage: Literal["float32", "float16", "bfloat16", "int8"] = "float32"
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -75,6 +75,9 @@ class Model(_Section):
             raise ValueError("frozen_blocks is for an EfficientNet-Lite with weights, and train: all")
         if self.lora is not None and self.backbone == "compact":
             raise ValueError("the compact backbone is trained whole, expected a timm backbone under adapters")
+        if self.storage == "int8" and BACKBONES[self.backbone].serve is None:
+            able = ", ".join(name for name, entry in BACKBONES.items() if entry.serve is not None)
+            raise ValueError(f"storage is int8 and the backbone {self.backbone!r}, expected one of {able}")
         if self.symmetric and (self.backbone, self.weights, self.views) != ("compact", "random", 1):
             raise ValueError("symmetric is for the compact backbone from random weights, with one view")
         return self
