@@ -6,6 +6,7 @@ never a pickle. Every byte that matters is covered by a SHA-256: those of the we
 """
 
 import dataclasses
+import json
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -14,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from amf.errors import BundleError
@@ -35,6 +36,14 @@ MAX_COMPUTED_BYTES = 256 << 20
 
 OUR_WEIGHTS = re.compile(r"member\d+(\.new|(-[0-9a-f]{12})?\.safetensors)|\.member\d+\.new\..*\.partial")
 """Names that `write` gives: today's, those of earlier versions, and what a killed one leaves."""
+
+
+TYPES = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
+    "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8,
+    "BOOL": torch.bool,
+}  # fmt: skip
+"""Of a safetensors file's tensors, by the names that it gives them."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +130,7 @@ def _load_member(folder: Path, spec: MemberSpec) -> Classifier:
 
 
 def _read_weights(path: Path, spec: MemberSpec, model: Classifier) -> dict[str, Tensor]:
-    """Map the tensors of a weights file, once its size is that of the network and its hash is right."""
+    """Read the tensors of a weights file, once its size is that of the network and its hash is right."""
     expected = MAX_HEADER_BYTES + sum(
         tensor.numel() * stored_dtype(name, tensor, DTYPES[spec.dtype]).itemsize
         for name, tensor in model.state_dict().items()
@@ -137,7 +146,7 @@ def _read_weights(path: Path, spec: MemberSpec, model: Classifier) -> dict[str, 
             raise BundleError(
                 f"{path} has SHA-256 {digest[:12]}…, expected {spec.sha256[:12]}…: damaged or replaced"
             )
-        return load_file(path)
+        return _read_tensors(path)
     except OSError as error:
         raise BundleError(f"{path} cannot be read: {error.strerror or error}") from error
     except (
@@ -148,6 +157,26 @@ def _read_weights(path: Path, spec: MemberSpec, model: Classifier) -> dict[str, 
         AttributeError,
     ) as error:
         raise BundleError(f"{path} is not a safetensors file: {error}") from error
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    """Each tensor in memory of its own, which is free again as soon as something takes the tensor's place.
+
+    A mapped file would stay in memory whole, beside the weights that were packed from it.
+    """
+    with safe_open(path, "pt"):  # which refuses a header that does not fit its file
+        pass
+    tensors = {}
+    with path.open("rb") as file:
+        start = 8 + int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(start - 8))
+        header.pop("__metadata__", None)
+        for name, entry in header.items():
+            tensor = torch.empty(entry["shape"], dtype=TYPES[entry["dtype"]])
+            file.seek(start + entry["data_offsets"][0])
+            file.readinto(tensor.view(-1).view(torch.uint8).numpy())
+            tensors[name] = tensor
+    return tensors
 
 
 def fill_computed_buffers(model: Classifier) -> None:
