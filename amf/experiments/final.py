@@ -81,7 +81,7 @@ def bundle_final(
         "data": {
             "trained on": f"95 % of {len(labels)} figures ({labels.sum()} AMF) of "
             f"{figures.table['slide'].nunique()} slides in {len(figures.domains)} domains: {domains}",
-            "epoch chosen on": "the other 5 %, drawn by figure, stratified by label, anew for each seed",
+            "epoch chosen on": _epoch_chosen_on(members),
             "calibrated on": calibration.fitted_on,
             "table": figures.table_hash,
         },
@@ -108,6 +108,15 @@ def bundle_final(
         record=record,
         patches=figures.patches,
     )
+
+
+def _epoch_chosen_on(members: Sequence[Recipe]) -> str:
+    """Which figures chose the members' epochs."""
+    monitor = "the other 5 %, drawn by figure, stratified by label, anew for each seed"
+    kept_last = [member.optimise.monitor == "last" for member in members]
+    if all(kept_last):
+        return "nothing: each member's last epoch was kept; the other 5 % were watched alone"
+    return f"{monitor}; some members' last epoch was kept" if any(kept_last) else monitor
 
 
 def _origin(model: Model) -> str:
