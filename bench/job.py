@@ -3,7 +3,8 @@
     python -m bench.job [compact] [vit-g] [--rounds 5] [--cold]
 
 Our job and the reference run in alternation, each in a process of its own; medians and ratios are printed.
-`vit-g` is H-optimus-0's architecture at full size with random weights (about 7 GB in build/bench);
+`vit-g` is H-optimus-0's architecture at full size with random weights, as bfloat16 and as int8 (about 8 GB in
+build/bench);
 `compact` is the bundle in model/, whose reference is EfficientNetV2-M. --cold drops the page cache before
 each run (root only). The floor is a bare `import torch`, plus the bytes of weights at the measured read
 speed, plus the operations at the measured matrix rate of the type the job computes in. The last lines are
@@ -27,6 +28,7 @@ from amf.model.backbones import BACKBONES
 from amf.model.classifier import Classifier, HeadSpec
 from amf.model.device import DTYPES, compute_dtype
 from amf.model.digest import FILE_NAME
+from amf.model.linear import hold_as_int8
 from amf.model.spec import BundleSpec, MemberSpec
 from amf.model.torchvision_shim import ensure_torchvision
 from bench.server import print_server
@@ -92,13 +94,12 @@ def measure(what: str, rounds: int, cold: bool) -> None:
         "/dev/null",
         *options,
     ]
-    runs: dict[str, list[tuple[float, float]]] = {"import torch": [], "job": [], "reference": []}
+    commands = {"import torch": [python, "-c", "import torch"], "job": ours, "reference": reference}
+    if what == "vit-g":
+        commands["job, int8"] = [*ours[:-1], str(vit_g_bundle("int8"))]
+    runs: dict[str, list[tuple[float, float]]] = {label: [] for label in commands}
     for round_ in range(rounds + 1):  # the first round warms up and is not counted
-        for label, command in (
-            ("import torch", [python, "-c", "import torch"]),
-            ("job", ours),
-            ("reference", reference),
-        ):
+        for label, command in commands.items():
             if cold:
                 drop_page_cache()
             result = timed(command)
@@ -115,7 +116,13 @@ def measure(what: str, rounds: int, cold: bool) -> None:
     )
     floor = print_floor(model, median["import torch"])
     print(f"job / floor {median['job'] / floor:.2f}")
-    print("breakdown of one job, s:", breakdown(model))
+    for folder in dict.fromkeys(Path(command[-1]) for label, command in commands.items() if "job" in label):
+        stages = breakdown(folder)
+        spec = bundle.read_spec(folder)
+        dtype = compute_dtype(DTYPES[spec.members[0].dtype], torch.device("cpu"))
+        products = job_operations(spec) / matrix_rate(dtype)
+        print(f"breakdown of one job of {spec.members[0].dtype} weights, s: {stages}")
+        print(f"scoring / its products at the {dtype} matrix rate {stages['score'] / products:.2f}")
     print_server(JOB, output, model, rounds, lambda: timed(ours)[0])
 
 
@@ -219,15 +226,20 @@ def drop_page_cache() -> None:
     Path("/proc/sys/vm/drop_caches").write_text("3")
 
 
-def vit_g_bundle() -> Path:
-    """H-optimus-0's architecture at full size with random weights, in bfloat16, as a bundle."""
-    folder = WORK / "vit-g"
+def vit_g_bundle(dtype: str = "bfloat16") -> Path:
+    """H-optimus-0's architecture at full size with random weights, in bfloat16 or int8, as a bundle."""
+    folder = WORK / ("vit-g" if dtype == "bfloat16" else f"vit-g-{dtype}")
     if not (folder / FILE_NAME).is_file():
-        print("writing a full-size ViT-g/14 bundle with random weights (2.3 GB)", flush=True)
+        print(f"writing a full-size ViT-g/14 bundle with random weights in {dtype}", flush=True)
         with torch.device("meta"):
-            model = Classifier("h-optimus-0", {}, HEAD)
+            model = Classifier("h-optimus-0", {}, HEAD, to_serve=True)
+            if dtype == "int8":
+                hold_as_int8(model.backbone)
         generator = torch.Generator().manual_seed(0)
-        state = {name: random_like(t, generator, torch.bfloat16) for name, t in model.state_dict().items()}
+        state = {
+            name: random_like(t, generator, bundle.stored_dtype(name, t, DTYPES[dtype]))
+            for name, t in model.state_dict().items()
+        }
         member = MemberSpec(
             "h-optimus-0",
             {},
@@ -236,7 +248,7 @@ def vit_g_bundle() -> Path:
             1,
             "set-by-write.safetensors",
             "",
-            "bfloat16",
+            dtype,
         )
         bundle.write(
             folder,
@@ -269,7 +281,9 @@ def reference_weights(name: str, options: list[str]) -> Path:
 
 
 def random_like(tensor: torch.Tensor, generator: torch.Generator, dtype: torch.dtype) -> torch.Tensor:
-    """Small random values of a tensor's shape; ones for running variances, which must not be negative."""
+    """Small random values of a tensor's shape, not below zero, as running variances must not be."""
+    if tensor.dtype == torch.int8:
+        return torch.randint(-127, 128, tensor.shape, generator=generator, dtype=torch.int8)
     if not tensor.is_floating_point():
         return torch.zeros(tensor.shape, dtype=tensor.dtype)
     return torch.rand(tensor.shape, generator=generator).mul_(0.04).to(dtype)

@@ -174,7 +174,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         for name, entry in header.items():
             tensor = torch.empty(entry["shape"], dtype=TYPES[entry["dtype"]])
             file.seek(start + entry["data_offsets"][0])
-            file.readinto(tensor.view(-1).view(torch.uint8).numpy())
+            file.readinto(tensor.view(-1).view(torch.uint8).numpy().data)
             tensors[name] = tensor
     return tensors
 

@@ -151,10 +151,12 @@ def _whole(layer: Int8Linear, dtype: torch.dtype) -> nn.Linear:
 
 def _replace(module: nn.Module, kind: type[nn.Module], replacement: Callable[[Any], nn.Module]) -> int:
     """Replace one layer after the other, so that each one's memory is free before the next one's is taken."""
-    count = 0
-    for parent in list(module.modules()):
-        for name, child in list(parent.named_children()):
-            if type(child) is kind:
-                setattr(parent, name, replacement(child))
-                count += 1
-    return count
+    places = [
+        (parent, name)
+        for parent in module.modules()
+        for name, child in parent.named_children()
+        if type(child) is kind
+    ]
+    for parent, name in places:
+        setattr(parent, name, replacement(getattr(parent, name)))
+    return len(places)
