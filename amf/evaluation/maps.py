@@ -30,13 +30,16 @@ def attribute(bundle: Bundle, patches: NDArray[np.uint8]) -> Iterator[NDArray[np
     Its values are logits a pixel, above zero where the figure speaks for atypical; their sum is
     `logit(patch) - logit(plain(patch))`, members and views averaged, up to the integral's error.
     """
+    for model in bundle.members:
+        model.eval().prepare_for_inference()
+        model.float().requires_grad_(False)  # pixels alone get a gradient
     for start in range(0, len(patches), BATCH):
         batch = patches[start : start + BATCH]
         total = torch.zeros(len(batch), PATCH_PX, PATCH_PX)
         for spec, model in zip(bundle.spec.members, bundle.members, strict=True):
             side = spec.image.field_of_view_px
             crops, plain_crops = (_crops(pixels, side) for pixels in (batch, plain(batch)))
-            shares = _integrate(model.float().eval(), spec.image, spec.views, crops, plain_crops)
+            shares = _integrate(model, spec.image, spec.views, crops, plain_crops)
             centre_crop(total, side).add_(shares / len(bundle.members))
         yield from total.numpy()
 
