@@ -3,7 +3,7 @@
 No real patch is in it: the pictures are drawn, and the predictions too unless a table of real ones is named.
 
     python -m docs.make_example_report
-    python -m docs.make_example_report --predictions predictions.csv --truth patches.csv
+    python -m docs.make_example_report --predictions runs/calibration/held-out.csv --title TITLE
 """
 
 import argparse

@@ -11,10 +11,11 @@ from sklearn.metrics import balanced_accuracy_score
 
 from amf.errors import DataError, RecipeError
 from amf.evaluation import bootstrap
-from amf.evaluation.predictions import Predictions
+from amf.evaluation.metrics import metrics_of
+from amf.evaluation.predictions import Predictions, read
 from amf.evaluation.threshold import fit_threshold
 from amf.experiments.ablation import differences
-from amf.experiments.calibration import calibrate, threshold_costs
+from amf.experiments.calibration import HELD_OUT, calibrate, threshold_costs
 from amf.experiments.lodo import Lodo, Member, compare_lodo, score_domains, score_groups
 from amf.experiments.paper import paper_metrics
 from amf.experiments.record import markdown, with_mean_and_std
@@ -241,6 +242,9 @@ def test_calibration_recovers_temperature_bias_and_threshold(tmp_path: Path) -> 
     )
     saved = json.loads((tmp_path / "out" / "calibration.json").read_text())
     assert (saved["temperature"], saved["threshold"]) == (found.temperature, found.threshold)
+    answers = read(tmp_path / "out" / HELD_OUT).figures
+    assert metrics_of(answers)["balanced_accuracy"] == pytest.approx(found.balanced_accuracy["held_out"])
+    assert answers["confidence"].mean() == pytest.approx(predictions["label"].mean(), abs=0.02)
     for plot in ("threshold-curve.png", "reliability.png"):
         assert (tmp_path / "out" / plot).stat().st_size > 10_000
 

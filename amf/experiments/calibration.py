@@ -23,11 +23,12 @@ from amf.experiments.plots import draw_calibration, draw_threshold_curve
 from amf.experiments.record import markdown
 from amf.files import write_text, written_whole
 from amf.model.bundle import read_spec, write_spec
+from amf.model.classifier import CLASSES
 from amf.model.digest import FILE_NAME
 from amf.model.spec import BundleSpec
 from amf.training.recipe import parse_recipe
 
-CALIBRATION = "calibration"
+CALIBRATION, HELD_OUT = "calibration", "held-out.csv"
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,12 @@ class Calibration:
 
 
 def calibrate(lodo: Lodo, out: Path) -> Calibration:
-    """Fit on the out-of-fold predictions of what ships and write JSON, Markdown and plots.
+    """Fit on the out-of-fold predictions of what ships and write JSON, Markdown, plots and HELD_OUT.
 
     Temperature and bias first (negative log likelihood), then the threshold on the calibrated confidences:
     that of greatest balanced accuracy over all figures pooled, as the organisers score, so that large domains
-    weigh more.
+    weigh more. HELD_OUT is a table for `amf evaluate`: each figure's confidence and class by the temperature,
+    bias and threshold of the other domains.
 
     Raises
     ------
@@ -80,7 +82,7 @@ def calibrate(lodo: Lodo, out: Path) -> Calibration:
     before, after = expit(logits), expit(logits / temperature + bias)
     threshold = fit_threshold(predictions.assign(confidence=after))
 
-    held_out, called = np.empty(len(logits)), np.empty(len(logits))
+    held_out, called = np.empty(len(logits)), np.empty(len(logits), np.int64)
     for domain in set(domains):
         inside, others = domains == domain, domains != domain
         their_temperature, their_bias = fit_scale_and_bias(logits[others], labels[others])
@@ -112,6 +114,10 @@ def calibrate(lodo: Lodo, out: Path) -> Calibration:
     )
 
     write_text(out / f"{CALIBRATION}.json", json.dumps(dataclasses.asdict(result), indent=1) + "\n")
+    with written_whole(out / HELD_OUT) as partial:
+        classes = np.array(CLASSES)[called]
+        answers = predictions[["image", "slide", "domain", "label"]]
+        answers.assign(**{"class": classes, "confidence": held_out}).to_csv(partial, index=False)
     with written_whole(out / f"{CALIBRATION}.md") as partial:
         costs = threshold_costs(predictions.assign(confidence=after), threshold.value)
         partial.write_text(calibration_report(result, costs), encoding="utf-8")
