@@ -162,7 +162,7 @@ def test_every_job_through_one_process_is_answered_as_by_exec(tmp_path: Path) ->
         assert server.ask("GET", "/health") == (200, "ready\n")
         assert server.terminate() == 0
     assert server.stderr == ""
-    assert server.log.count(": 16 figures; bundle compact on cpu") == 2 * len(jobs)
+    assert server.log.count(": 16 figures; bundle compact and lite on cpu") == 2 * len(jobs)
 
 
 def test_nothing_is_served_before_the_bundle_is_loaded(tmp_path: Path, make_bundle: Make) -> None:
