@@ -12,6 +12,7 @@ those of the invoke server (bench/server.py).
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import statistics
@@ -24,20 +25,19 @@ import torch
 
 from amf.inference.job import find_stack
 from amf.model import bundle
-from amf.model.backbones import BACKBONES
-from amf.model.classifier import Classifier, HeadSpec
+from amf.model.classifier import Classifier
 from amf.model.device import DTYPES, compute_dtype
 from amf.model.digest import FILE_NAME
 from amf.model.linear import hold_as_int8
-from amf.model.spec import BundleSpec, MemberSpec
+from amf.model.spec import BundleSpec
 from amf.model.torchvision_shim import ensure_torchvision
 from bench.server import print_server
+from bench.vit_g import member as vit_g_member
 
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / "build" / "bench"
 JOB = ROOT / "test" / "input" / "tiff"
 PAGES = 16
-HEAD = HeadSpec(hidden=256)
 TIMER = """
 import os, resource, subprocess, sys, time
 started = time.perf_counter()
@@ -231,8 +231,9 @@ def vit_g_bundle(dtype: str = "bfloat16") -> Path:
     folder = WORK / ("vit-g" if dtype == "bfloat16" else f"vit-g-{dtype}")
     if not (folder / FILE_NAME).is_file():
         print(f"writing a full-size ViT-g/14 bundle with random weights in {dtype}", flush=True)
+        spec = dataclasses.replace(vit_g_member(), dtype=dtype)
         with torch.device("meta"):
-            model = Classifier("h-optimus-0", {}, HEAD, to_serve=True)
+            model = Classifier(spec.backbone, spec.arguments, spec.head, to_serve=True)
             if dtype == "int8":
                 hold_as_int8(model.backbone)
         generator = torch.Generator().manual_seed(0)
@@ -240,19 +241,9 @@ def vit_g_bundle(dtype: str = "bfloat16") -> Path:
             name: random_like(t, generator, bundle.stored_dtype(name, t, DTYPES[dtype]))
             for name, t in model.state_dict().items()
         }
-        member = MemberSpec(
-            "h-optimus-0",
-            {},
-            HEAD,
-            BACKBONES["h-optimus-0"].image,
-            1,
-            "set-by-write.safetensors",
-            "",
-            dtype,
-        )
         bundle.write(
             folder,
-            [(member, state)],
+            [(spec, state)],
             name="vit-g-random",
             temperature=1.0,
             bias=0.0,

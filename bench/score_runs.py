@@ -16,6 +16,7 @@ from scipy.special import expit
 from amf.data.figures import open_figures
 from amf.evaluation.bootstrap import intervals
 from amf.evaluation.metrics import metrics_of
+from amf.evaluation.summary import span
 from amf.experiments.folds import held_out_logits
 
 METRICS = ("balanced_accuracy", "roc_auc")
@@ -40,12 +41,8 @@ def main() -> int:
             confidence=expit(values), predicted=(values >= 0).astype(int)
         )
         ours, bounds = metrics_of(scored), intervals(scored, REPLICATES, seed=0)
-        print(name, *(f"{metric} {ours[metric]:.4f} {_shown(bounds[metric])}" for metric in METRICS))
+        print(name, *(f"{metric} {ours[metric]:.4f} ({span(bounds[metric])})" for metric in METRICS))
     return 0
-
-
-def _shown(bounds: list[float] | None) -> str:
-    return "" if bounds is None else f"({bounds[0]:.3f} to {bounds[1]:.3f})"
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from amf.inference.predict import Predictor
 from amf.model import bundle
 from amf.model.preprocess import to_input
 from amf.model.spec import VIEWS
-from amf.model.views import move
+from amf.model.views import views
 from bench.job import ROOT
 
 PATCHES = 512  # scored at a time when the speed is measured
@@ -49,10 +49,10 @@ def main() -> int:
     patches = figures.batch(np.arange(PATCHES)).numpy()
     speeds = measured_speeds(bundle.load(arguments.model), patches, arguments.rounds)
     rows = {}
-    for (count, views), speed in speeds.items():
-        means = [logits[:, : min(views, logits.shape[1])].mean(1) for logits in by_symmetry[:count]]
+    for (count, most), speed in speeds.items():
+        means = [logits[:, : min(most, logits.shape[1])].mean(1) for logits in by_symmetry[:count]]
         scored = with_mean_and_std(score_domains(lodo.predictions.assign(logit=np.mean(means, axis=0))))
-        rows[f"{count} x {views}"] = {
+        rows[f"{count} x {most}"] = {
             "AUC": scored.loc[MEAN, "AUC"],
             "BA": scored.loc[MEAN, "BA fitted"],
             "patches a second": speed,
@@ -80,10 +80,7 @@ def _held_out(run: Path, figures: Figures, rows: NDArray[np.int64]) -> NDArray[n
     parts = []
     for batch in figures.batches(rows):
         x = to_input(batch, recipe.model.image)
-        seen = [
-            move(x, symmetry).contiguous(memory_format=torch.channels_last)
-            for symmetry in range(recipe.model.views)
-        ]
+        seen = views(x.contiguous(memory_format=torch.channels_last), recipe.model.views)
         parts.append(torch.stack([classifier(view)[0] for view in seen], dim=1).double().numpy())
     return np.concatenate(parts)
 
@@ -94,7 +91,7 @@ def measured_speeds(
     """Patches a second of each number of members and views, medians; the networks alone, without files."""
     most = max(spec.views for spec in loaded.spec.members)
     choices = [
-        (count, views) for count in range(1, len(loaded.members) + 1) for views in VIEWS if views <= most
+        (count, number) for count in range(1, len(loaded.members) + 1) for number in VIEWS if number <= most
     ]
     predictors = {choice: Predictor(loaded.narrowed(*choice), "cpu") for choice in choices}
     seconds: dict[tuple[int, int], list[float]] = {choice: [] for choice in choices}
