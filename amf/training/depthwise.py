@@ -14,7 +14,7 @@ from torch.nn import functional
 
 
 class _Depthwise(torch.autograd.Function):
-    """Forward in the type that the caller's autocast chooses; gradients computed in float32."""
+    """Forward in the type that the caller's autocast chooses, backward in it wherever oneDNN is quick there."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
@@ -26,16 +26,22 @@ class _Depthwise(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         x, weight = ctx.saved_tensors
         stride, padding = ctx.geometry
-        towards, x_exact, weight_exact = gradients[0].float(), x.float(), weight.float()
         towards_x = towards_weight = None
         if ctx.needs_input_grad[0]:
-            wanted = (True, False)
-            towards_x = _gradients(towards, x_exact, weight_exact, stride, padding, wanted)[0].to(x.dtype)
+            towards_x = _x_gradient(gradients[0], x, weight, stride, padding)
         if ctx.needs_input_grad[1]:
-            towards_weight = _weight_gradient(towards, x_exact, weight_exact, stride, padding).to(
-                weight.dtype
-            )
+            towards_weight = _weight_gradient(gradients[0], x, weight, stride, padding)
         return towards_x, towards_weight, None, None
+
+
+def _x_gradient(towards: Tensor, x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
+    """(B, C, H, W), computed in float32 at stride 2."""
+    wanted = (True, False)
+    if stride == 1:
+        return _gradients(towards, x, weight, stride, padding, wanted)[0]
+    shape_alone = torch.empty_like(x, dtype=torch.float32)
+    exact = _gradients(towards.float(), shape_alone, weight.float(), stride, padding, wanted)[0]
+    return exact.to(x.dtype)
 
 
 def _weight_gradient(towards: Tensor, x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
