@@ -12,6 +12,7 @@ from torch import Tensor
 from amf.errors import BundleError
 from amf.model.bundle import Bundle
 from amf.model.classifier import CLASSES, Classifier
+from amf.model.convolution import pack_convolutions
 from amf.model.device import DTYPES, choose_device, compute_dtype, keep_freed_memory
 from amf.model.linear import prepare
 from amf.model.preprocess import ImageSpec, to_input
@@ -63,6 +64,7 @@ class Predictor:
                     print(f"{spec.weights}: int8 weights are computed in {dtype}: {why}", flush=True)
                 model = model.to(self.device, dtype)
                 model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+                pack_convolutions(model.backbone, self.device)
             except (RuntimeError, MemoryError) as error:
                 fault = f"cannot be put on {self.device}: {str(error) or type(error).__name__}"
                 raise BundleError(f"{spec.weights}: its network {fault}") from error

@@ -23,28 +23,29 @@ class PreActivationBlock(nn.Module):
         self.halve = halve
         kernel, stride = (4, 2) if halve else (3, 1)
         self.norm1 = nn.BatchNorm2d(channels_in)
-        self.conv1 = nn.Conv2d(channels_in, channels_out, kernel, stride, padding=1, bias=False)
+        self.conv1: nn.Module = nn.Conv2d(channels_in, channels_out, kernel, stride, padding=1, bias=False)
         self.norm2: nn.Module = nn.BatchNorm2d(channels_out)
         self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1, bias=False)
-        self.activation = nn.ReLU(inplace=True)
+        self.activation1 = nn.ReLU(inplace=True)
+        self.activation2: nn.Module = nn.ReLU(inplace=True)
         self.project: nn.Module | None = None
         if halve or channels_in != channels_out:
             self.project = nn.Conv2d(channels_in, channels_out, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, H, W) → (B, C_out, H, W), or half as high and wide."""
-        activated = self.activation(self.norm1(x))
+        activated = self.activation1(self.norm1(x))
         shortcut = x
         if self.project is not None:
             shortcut = self.project(functional.avg_pool2d(activated, 2) if self.halve else activated)
-        out: Tensor = self.conv2(self.activation(self.norm2(self.conv1(activated))))
+        out: Tensor = self.conv2(self.activation2(self.norm2(self.conv1(activated))))
         return out.add_(shortcut)
 
     def fuse(self) -> None:
-        """Fold the second norm into the convolution before it: for inference, one pass less."""
-        if isinstance(self.norm2, nn.BatchNorm2d):
-            self.conv1 = fuse_conv_bn_eval(self.conv1, self.norm2)
-            self.norm2 = nn.Identity()
+        """Fold the second norm into the convolution before it, and tie its activation to that."""
+        if isinstance(self.conv1, nn.Conv2d) and isinstance(self.norm2, nn.BatchNorm2d):
+            self.conv1 = nn.Sequential(fuse_conv_bn_eval(self.conv1, self.norm2), self.activation2)
+            self.norm2 = self.activation2 = nn.Identity()
 
 
 class Compact(nn.Module):

@@ -43,28 +43,30 @@ class ConvNorm(nn.Module):
         linear: bool = False,
     ) -> None:
         super().__init__()
+        self.kernel, self.stride = kernel, stride
         padding = kernel // 2 if stride == 1 else 0
-        self.conv = nn.Conv2d(channels_in, channels_out, kernel, stride, padding, groups=groups, bias=False)
+        self.conv: nn.Module = nn.Conv2d(
+            channels_in, channels_out, kernel, stride, padding, groups=groups, bias=False
+        )
         self.norm: nn.Module = nn.BatchNorm2d(channels_out, eps=1e-3)
-        self.linear = linear
+        self.activation: nn.Module = nn.Identity() if linear else nn.ReLU6(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, H, W) → (B, C_out, ceil(H / stride), ceil(W / stride))."""
-        if self.conv.stride[0] > 1:
+        if self.stride > 1:
             x = functional.pad(x, [*self._same(x.shape[3]), *self._same(x.shape[2])])
-        x = self.norm(self.conv(x))
-        return x if self.linear else functional.relu6(x, inplace=True)
+        out: Tensor = self.activation(self.norm(self.conv(x)))
+        return out
 
     def _same(self, side: int) -> tuple[int, int]:
-        kernel, stride = self.conv.kernel_size[0], self.conv.stride[0]
-        total = max((math.ceil(side / stride) - 1) * stride + kernel - side, 0)
+        total = max((math.ceil(side / self.stride) - 1) * self.stride + self.kernel - side, 0)
         return total // 2, total - total // 2
 
     def fuse(self) -> None:
-        """Fold the norm into the convolution; in place, in evaluation mode."""
-        if isinstance(self.norm, nn.BatchNorm2d):
-            self.conv = fuse_conv_bn_eval(self.conv, self.norm)
-            self.norm = nn.Identity()
+        """Fold the norm into the convolution and tie the activation to it; in place, in evaluation mode."""
+        if isinstance(self.conv, nn.Conv2d) and isinstance(self.norm, nn.BatchNorm2d):
+            self.conv = nn.Sequential(fuse_conv_bn_eval(self.conv, self.norm), self.activation)
+            self.norm = self.activation = nn.Identity()
 
 
 class InvertedResidual(nn.Module):

@@ -98,7 +98,7 @@ def hold_as_int8(module: nn.Module) -> None:
     ------
     ValueError : there is none.
     """
-    if not _replace(module, nn.Linear, lambda layer: Int8Linear(layer.in_features, layer.out_features)):
+    if not replace(module, nn.Linear, lambda layer: Int8Linear(layer.in_features, layer.out_features)):
         raise ValueError("dtype is int8, but the backbone has no linear layers")
 
 
@@ -113,10 +113,10 @@ def prepare(module: nn.Module, device: torch.device, dtype: torch.dtype) -> str 
     why = None
     if any(isinstance(layer, Int8Linear) for layer in module.modules()):
         why = reason_against_int8() if packs else f"there is no kernel for them on {device} in {dtype}"
-        _replace(module, Int8Linear, PackedInt8Linear if why is None else lambda layer: _whole(layer, dtype))
+        replace(module, Int8Linear, PackedInt8Linear if why is None else lambda layer: _whole(layer, dtype))
     module.to(device, dtype)
     if packs and torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-        _replace(module, nn.Linear, PackedLinear)
+        replace(module, nn.Linear, PackedLinear)
     return why
 
 
@@ -149,8 +149,11 @@ def _whole(layer: Int8Linear, dtype: torch.dtype) -> nn.Linear:
     return whole
 
 
-def _replace(module: nn.Module, kind: type[nn.Module], replacement: Callable[[Any], nn.Module]) -> int:
-    """Replace one layer after the other, so that each one's memory is free before the next one's is taken."""
+def replace(module: nn.Module, kind: type[nn.Module], replacement: Callable[[Any], nn.Module]) -> int:
+    """Replace the layers of one type, and count them.
+
+    One after the other, so that each one's memory is free before the next one's is taken.
+    """
     places = [
         (parent, name)
         for parent in module.modules()
