@@ -17,7 +17,7 @@ from amf.data.figures import Figures
 from amf.files import written_whole
 from amf.inference.predict import score
 from amf.model.classifier import Classifier
-from amf.model.device import compute_dtype
+from amf.model.device import compute_dtype, keep_freed_memory
 from amf.training.average import WeightAverage, copy_into
 from amf.training.depthwise import quicken
 from amf.training.losses import DomainHead
@@ -87,6 +87,7 @@ class Learner:
         if accelerator.mixed_precision != "no":
             hold_frozen_in(trainee, DTYPES[accelerator.mixed_precision])
         if self.device.type == "cpu":
+            keep_freed_memory()
             quicken(trainee)
         trainee = trainee.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         groups = decay_groups(trainee, optimise.weight_decay)
