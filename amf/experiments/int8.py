@@ -19,7 +19,7 @@ from amf.inference.predict import Predictor, score, sigmoid
 from amf.model.bundle import Bundle
 from amf.model.classifier import CLASSES, Classifier
 from amf.model.device import choose_device
-from amf.model.linear import hold_as_int8, reason_against_int8
+from amf.model.linear import hold_as_int8, prepare, reason_against_int8
 from amf.model.spec import BundleSpec, MemberSpec
 from amf.model.vit import Attention, Block, SwiGlu, Vit
 
@@ -159,13 +159,9 @@ def parity_report(
     DataError : the answers differ by more than int8 may make them, or this machine cannot compute int8.
     """
     patches = spread(patches, COMPARED_ON)
-    device = choose_device("auto")
-    logits = np.zeros(len(patches))
-    for member, tensors in zip(spec.members, precise, strict=True):
-        network = served(member, tensors).to(device)
-        pages = [torch.from_numpy(page[None]) for page in patches]
-        logits += score(network, pages, member.image, member.views, torch.float32).numpy()
-    calibrated = logits / len(spec.members) / spec.temperature + spec.bias
+    pairs = zip(spec.members, precise, strict=True)
+    logits = np.mean([float32_logits(member, tensors, patches) for member, tensors in pairs], axis=0)
+    calibrated = logits / spec.temperature + spec.bias
     expected = np.array([sigmoid(z) for z in calibrated.tolist()])
 
     if (why := reason_against_int8()) is not None:
@@ -182,6 +178,21 @@ def parity_report(
             f"at most {MAX_MOVED} (at least {MIN_RANK_CORRELATION}, none): use storage bfloat16"
         )
     return report
+
+
+def float32_logits(
+    spec: MemberSpec, tensors: Mapping[str, Tensor], patches: NDArray[np.uint8]
+) -> NDArray[np.float64]:
+    """Logits (N,) of a network in float32, page by page, views averaged.
+
+    Parameters
+    ----------
+    tensors : float32, left as they are. patches : (N, 128, 128, 3) uint8.
+    """
+    device, network = choose_device("auto"), served(spec, tensors)
+    prepare(network.backbone, device, torch.float32)
+    pages = [torch.from_numpy(page[None]) for page in patches]
+    return score(network.to(device), pages, spec.image, spec.views, torch.float32).numpy()
 
 
 def is_close(report: Mapping[str, Any]) -> bool:
