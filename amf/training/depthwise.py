@@ -2,7 +2,7 @@
 
 oneDNN has no fast backward pass for stride 2 in bfloat16, nor for the weights of 5 x 5 filters in any type:
 these took most of an EfficientNet's training step. With the former in float32, and the latter put together
-from four of 3 x 3, a step of EfficientNet-Lite0 at 96 px takes 2.1 times less CPU time.
+from four of 3 x 3, a step of EfficientNet-Lite0 at 96 px takes 1.8 times less CPU time.
 """
 
 from functools import partial
