@@ -60,7 +60,10 @@ def main() -> int:
     )
     precise = np.array([sigmoid(z / described.temperature + described.bias) for z in logits.tolist()])
     report = measured(loaded, patches, precise)
-    print(report)
+    print(
+        f"{len(patches)} pages: confidence moved by at most {report['largest move']:.5f}, mean "
+        f"{report['mean move']:.5f}; {report['classes changed']} classes changed"
+    )
     return int(report["largest move"] > TOLERANCE)
 
 
