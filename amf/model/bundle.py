@@ -7,6 +7,7 @@ never a pickle. Every byte that matters is covered by a SHA-256: those of the we
 
 import dataclasses
 import json
+import math
 import os
 import re
 import warnings
@@ -35,6 +36,9 @@ MAX_HEADER_BYTES = 4 << 20
 
 MAX_COMPUTED_BYTES = 256 << 20
 """Of buffers that are computed rather than stored: no file's size bounds them."""
+
+LARGE = 1 << 21
+"""Values of a tensor that is worth a thread of its own to be read."""
 
 OUR_WEIGHTS = re.compile(r"member\d+(\.new|(-[0-9a-f]{12})?\.safetensors)|\.member\d+\.new\..*\.partial")
 """Names that `write` gives: today's, those of earlier versions, and what a killed one leaves."""
@@ -183,8 +187,11 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
                 place, unread = place + count, unread[count:]
             return tensor
 
+        large = {name for name, entry in header.items() if math.prod(entry["shape"]) >= LARGE}
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            return dict(zip(header, pool.map(read, header.values()), strict=True))
+            begun = {name: pool.submit(read, header[name]) for name in header if name in large}
+            read_here = {name: read(header[name]) for name in header if name not in large}
+            return read_here | {name: reading.result() for name, reading in begun.items()}
 
 
 def fill_computed_buffers(model: Classifier) -> None:

@@ -25,12 +25,16 @@ class PackedConvolution(nn.Module):
     def __init__(self, conv: nn.Conv2d, activation: nn.Module | None = None) -> None:
         super().__init__()
         self._geometry = conv.padding, conv.stride, conv.dilation, conv.groups
-        self._weight = torch.ops.mkldnn._reorder_convolution_weight(conv.weight.detach(), *self._geometry)
+        self._plain: Tensor | None = conv.weight.detach()
+        self._weight = conv.weight.detach()
         self._bias = None if conv.bias is None else conv.bias.detach().clone()
         self._fused = FUSED[type(activation)] if activation is not None else ("none", [])
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, H, W) → (B, C_out, H', W'), of the convolution's type."""
+        if (plain := self._plain) is not None:  # packed for the first size: its kernel is needed in any case
+            pack = torch.ops.mkldnn._reorder_convolution_weight
+            self._weight, self._plain = pack(plain, *self._geometry, list(x.shape)), None
         y: Tensor = torch.ops.mkldnn._convolution_pointwise(
             x, self._weight, self._bias, *self._geometry, *self._fused, ""
         )
