@@ -187,11 +187,14 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
                 place, unread = place + count, unread[count:]
             return tensor
 
-        large = {name for name, entry in header.items() if math.prod(entry["shape"]) >= LARGE}
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            begun = {name: pool.submit(read, header[name]) for name in header if name in large}
-            read_here = {name: read(header[name]) for name in header if name not in large}
-            return read_here | {name: reading.result() for name, reading in begun.items()}
+            begun = {
+                name: pool.submit(read, entry)
+                for name, entry in header.items()
+                if math.prod(entry["shape"]) >= LARGE
+            }
+            small = {name: read(entry) for name, entry in header.items() if name not in begun}
+            return small | {name: reading.result() for name, reading in begun.items()}
 
 
 def fill_computed_buffers(model: Classifier) -> None:

@@ -6,7 +6,7 @@ The operators are torch's own, but private: where they are missing, the ordinary
 import torch
 from torch import Tensor, nn
 
-from amf.model.linear import replace
+from amf.model.linear import has_kernel, replace
 
 FUSED: dict[type[nn.Module], tuple[str, list[float]]] = {
     nn.ReLU: ("relu", []),
@@ -25,18 +25,18 @@ class PackedConvolution(nn.Module):
     def __init__(self, conv: nn.Conv2d, activation: nn.Module | None = None) -> None:
         super().__init__()
         self._geometry = conv.padding, conv.stride, conv.dilation, conv.groups
-        self._plain: Tensor | None = conv.weight.detach()
-        self._weight = conv.weight.detach()
+        self._plain = conv.weight.detach()
+        self._packed: Tensor | None = None
         self._bias = None if conv.bias is None else conv.bias.detach().clone()
         self._fused = FUSED[type(activation)] if activation is not None else ("none", [])
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, H, W) → (B, C_out, H', W'), of the convolution's type."""
-        if (plain := self._plain) is not None:  # packed for the first size: its kernel is needed in any case
+        if self._packed is None:  # for the first size: its kernel is needed in any case
             pack = torch.ops.mkldnn._reorder_convolution_weight
-            self._weight, self._plain = pack(plain, *self._geometry, list(x.shape)), None
+            self._packed = pack(self._plain, *self._geometry, list(x.shape))
         y: Tensor = torch.ops.mkldnn._convolution_pointwise(
-            x, self._weight, self._bias, *self._geometry, *self._fused, ""
+            x, self._packed, self._bias, *self._geometry, *self._fused, ""
         )
         return y
 
@@ -46,8 +46,7 @@ def pack_convolutions(module: nn.Module, device: torch.device) -> None:
 
     On other devices than the CPU, nothing is.
     """
-    available = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
-    if device.type == "cpu" and available:
+    if device.type == "cpu" and has_kernel("_convolution_pointwise"):
         replace(module, nn.Sequential, _packed_pair)
         replace(module, nn.Conv2d, _packed)
 

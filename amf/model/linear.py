@@ -117,10 +117,15 @@ def prepare(module: nn.Module, device: torch.device, dtype: torch.dtype) -> str 
         why = reason_against_int8() if known else f"there is no kernel for them on {device} in {dtype}"
         replace(module, Int8Linear, PackedInt8Linear if why is None else lambda layer: _whole(layer, dtype))
     module.to(device, dtype)
-    available = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    if device.type == "cpu" and dtype in (torch.bfloat16, torch.float32) and available:
+    packs = device.type == "cpu" and dtype in (torch.bfloat16, torch.float32)
+    if packs and has_kernel("_linear_pointwise"):
         replace(module, nn.Linear, PackedLinear)
     return why
+
+
+def has_kernel(name: str) -> bool:
+    """Whether this torch has one of oneDNN's operators, which are private to it."""
+    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, name)
 
 
 def reason_against_int8() -> str | None:
