@@ -228,15 +228,27 @@ def test_vote_by_pointer_and_what_a_screen_reader_hears(window: Window) -> None:
 def test_cards_are_made_as_they_are_scrolled_to(window: Window) -> None:
     made = "return document.querySelectorAll('.card').length"
     assert 60 <= window.run(made) < FIGURES
-    window.run("scrollTo(0, document.body.scrollHeight)")
-    deadline = time.monotonic() + 10
-    while window.run(made) < FIGURES and time.monotonic() < deadline:
-        window.run("scrollTo(0, document.body.scrollHeight)")
-        time.sleep(0.05)
-    assert window.run(made) == FIGURES
+    assert made_in_time(window, "scrollTo(0, document.body.scrollHeight)") == FIGURES
     window.run("refresh()")
     window.run("dispatchEvent(new Event('beforeprint'))")
     assert window.run(made) == FIGURES
+
+
+def test_a_tall_window_is_filled_with_cards(window: Window) -> None:
+    metrics = {"width": 1000, "height": 9000, "deviceScaleFactor": 1, "mobile": False}
+    window.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    window.driver.refresh()
+    assert made_in_time(window) == FIGURES
+
+
+def made_in_time(window: Window, before_each: str = "") -> int:
+    """Cards of the page, once all are made or ten seconds are over; `before_each` is run before each count."""
+    deadline = time.monotonic() + 10
+    while True:
+        count: int = window.run(before_each + "; return document.querySelectorAll('.card').length")
+        if count == FIGURES or time.monotonic() > deadline:
+            return count
+        time.sleep(0.05)
 
 
 def test_maps_are_laid_over_on_demand(window: Window) -> None:
