@@ -242,7 +242,7 @@ def test_a_tall_window_is_filled_with_cards(window: Window) -> None:
 
 
 def made_in_time(window: Window, before_each: str = "") -> int:
-    """Cards of the page, once all are made or ten seconds are over; `before_each` is run before each count."""
+    """Cards of the page, once all are made or ten seconds are over; runs `before_each` before each count."""
     deadline = time.monotonic() + 10
     while True:
         count: int = window.run(before_each + "; return document.querySelectorAll('.card').length")

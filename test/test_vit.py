@@ -74,7 +74,7 @@ def test_packed_layers_give_what_plain_ones_give(dtype: torch.dtype, tolerance: 
     x = torch.randn(3, 3, 56, 56).to(dtype)
     with torch.inference_mode():
         plain = ours.to(dtype)(x)
-        assert linear.prepare(ours, torch.device("cpu"), dtype) is None
+        assert linear.pack_linears(ours, torch.device("cpu"), dtype) is None
         kinds = [type(layer) for layer in ours.modules()]
         assert kinds.count(linear.PackedLinear) == 4 * SMALL["depth"]
         assert torch.nn.Linear not in kinds

@@ -18,6 +18,7 @@ from amf.files import write_text, written_whole
 from amf.inference.predict import pages_a_pass, score
 from amf.model.device import choose_device
 from amf.model.digest import file_digest
+from amf.model.serving import make_ready
 from amf.training.checkpoint import CURRENT
 from amf.training.loop import fit
 from amf.training.monitor import best_so_far
@@ -137,8 +138,7 @@ def read_fold(recipe: Recipe, figures: Figures, split: Split, folder: Path) -> p
 def held_out_logits(run: Path, figures: Figures, rows: NDArray[np.int64]) -> NDArray[np.float64]:
     """Logits (n,) of some rows by a run's best weights, in full precision and with the views that ship."""
     recipe, classifier = trained_classifier(run)
-    classifier.prepare_for_inference()  # folded norms: the same logits, sooner
-    classifier.to(choose_device("auto"))
+    make_ready(classifier, choose_device("auto"), torch.float32)
     model = recipe.model
     batches = figures.batches(rows, pages_a_pass(model.image, model.views))
     return score(classifier, batches, model.image, model.views, torch.float32).numpy()

@@ -19,7 +19,8 @@ from amf.inference.predict import Predictor, score, sigmoid
 from amf.model.bundle import Bundle
 from amf.model.classifier import CLASSES, Classifier
 from amf.model.device import choose_device
-from amf.model.linear import hold_as_int8, prepare, reason_against_int8
+from amf.model.linear import hold_as_int8, reason_against_int8
+from amf.model.serving import make_ready
 from amf.model.spec import BundleSpec, MemberSpec
 from amf.model.vit import Attention, Block, SwiGlu, Vit
 
@@ -190,9 +191,9 @@ def float32_logits(
     tensors : float32, left as they are. patches : (N, 128, 128, 3) uint8.
     """
     device, network = choose_device("auto"), served(spec, tensors)
-    prepare(network.backbone, device, torch.float32)
+    make_ready(network, device, torch.float32)
     pages = [torch.from_numpy(page[None]) for page in patches]
-    return score(network.to(device), pages, spec.image, spec.views, torch.float32).numpy()
+    return score(network, pages, spec.image, spec.views, torch.float32).numpy()
 
 
 def is_close(report: Mapping[str, Any]) -> bool:

@@ -12,10 +12,9 @@ from torch import Tensor
 from amf.errors import BundleError
 from amf.model.bundle import Bundle
 from amf.model.classifier import CLASSES, Classifier
-from amf.model.convolution import pack_convolutions
 from amf.model.device import DTYPES, choose_device, compute_dtype, keep_freed_memory
-from amf.model.linear import prepare
 from amf.model.preprocess import ImageSpec, to_input
+from amf.model.serving import make_ready
 from amf.model.spec import MemberSpec
 from amf.model.views import views
 
@@ -59,12 +58,8 @@ class Predictor:
         for spec, model in zip(bundle.spec.members, bundle.members, strict=True):
             dtype = compute_dtype(DTYPES[spec.dtype], self.device)
             try:
-                model.prepare_for_inference()
-                if (why := prepare(model.backbone, self.device, dtype)) is not None:
+                if (why := make_ready(model, self.device, dtype)) is not None:
                     print(f"{spec.weights}: int8 weights are computed in {dtype}: {why}", flush=True)
-                model = model.to(self.device, dtype)
-                model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-                pack_convolutions(model.backbone, self.device)
             except (RuntimeError, MemoryError) as error:
                 fault = f"cannot be put on {self.device}: {str(error) or type(error).__name__}"
                 raise BundleError(f"{spec.weights}: its network {fault}") from error

@@ -26,7 +26,7 @@ class Int8Linear(nn.Module):
     """A linear layer whose weights are int8 with one scale an output: weight = int8 x scale.
 
     This is how a bundle holds it. `forward` computes with the weights made whole again, in the type of its
-    input; `prepare` puts what a machine computes faster in its place.
+    input; `pack_linears` puts what a machine computes faster in its place.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -104,7 +104,7 @@ def hold_as_int8(module: nn.Module) -> None:
         raise ValueError("dtype is int8, but the backbone has no linear layers")
 
 
-def prepare(module: nn.Module, device: torch.device, dtype: torch.dtype) -> str | None:
+def pack_linears(module: nn.Module, device: torch.device, dtype: torch.dtype) -> str | None:
     """Put a module on a device in a type, its linear layers as they are computed fastest there; in place.
 
     Returns
