@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,7 +25,7 @@ from amf.errors import AccountingError, DataError, account
 from amf.inference.predict import Predictor
 from amf.model import bundle
 
-from .conftest import ROOT
+from .conftest import ROOT, amf_that_ends_itself
 
 Make = Callable[..., Path]
 
@@ -252,30 +251,18 @@ def test_account_raises_on_any_difference() -> None:
 def test_ctrl_c_is_one_line_and_the_run_goes_on(tmp_path: Path, make_bundle: Make) -> None:
     save(tmp_path / "0.png")
     (tmp_path / "images").mkdir()
-    for number in range(3000):
+    for number in range(1000):
         os.link(tmp_path / "0.png", tmp_path / "images" / f"{number:04}.png")
     output = tmp_path / "p.csv"
-    command = [
-        sys.executable,
-        "-m",
-        "amf",
-        "predict",
-        str(tmp_path / "images"),
-        "--model",
-        str(make_bundle()),
-    ]
-    command += ["--output", str(output)]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    asked = ["predict", str(tmp_path / "images"), "--model", str(make_bundle()), "--output", str(output)]
+    ended = amf_that_ends_itself(signal.SIGINT, 3, asked)
+    assert ended.returncode == 130
+    assert ended.stderr.splitlines()[-1].startswith("interrupted: ")
+    assert "Traceback" not in ended.stderr
     part = output.with_name("p.csv.0-of-1.partial")
-    while process.poll() is None and not (part.exists() and part.read_bytes().count(b"\n") >= 3):
-        time.sleep(0.005)
-    process.send_signal(signal.SIGINT)
-    said = process.communicate()[1]
-    assert process.returncode == 130
-    assert said.splitlines()[-1].startswith("interrupted: ")
-    assert "Traceback" not in said
-    kept = part.read_bytes().count(b"\n") - 1
-    assert kept >= 2
-    again = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
-    assert int(again.stdout.split("scored ")[1].split()[0]) == 3000 - 64 * kept
-    assert len(pd.read_csv(output)) == 3000
+    assert part.read_bytes().count(b"\n") == 1 + 3
+    again = subprocess.run(
+        [sys.executable, "-m", "amf", *asked], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    assert int(again.stdout.split("scored ")[1].split()[0]) == 1000 - 64 * 3
+    assert len(pd.read_csv(output)) == 1000

@@ -5,7 +5,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from amf.bulk import parts, slides
 from amf.cli import main as amf
 from amf.data.slide import open_slide
 
-from .conftest import ROOT
+from .conftest import ROOT, amf_that_ends_itself
 from .slides import write_pyramid
 
 Make = Callable[..., Path]
@@ -132,24 +131,19 @@ def test_a_killed_run_goes_on_where_it_was(
     pd.DataFrame(places, columns=["x", "y"]).to_csv(tmp_path / "f0.csv", index=False)
     model = make_bundle()
     output = tmp_path / "o.csv"
-    command = [sys.executable, "-m", "amf.cli", "slide", str(tmp_path / "s0.tif"), str(tmp_path / "f0.csv")]
-    command += ["--output", str(output), "--model", str(model), "--device", "cpu"]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    part = parts.part_path(output, 0, 1)
-    deadline = time.monotonic() + 60
-    while parts.line_count(part) < 4 and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    figures = [str(tmp_path / "s0.tif"), str(tmp_path / "f0.csv")]
+    asked = ["slide", *figures, "--output", str(output), "--model", str(model), "--device", "cpu"]
+    killed = amf_that_ends_itself(signal.SIGKILL, 3, asked)
+    assert killed.returncode == -signal.SIGKILL
     assert not output.exists()
-    assert 4 <= parts.line_count(part) < 1 + 3000 // 64
+    assert parts.line_count(parts.part_path(output, 0, 1)) == 1 + 3
 
-    assert amf(command[3:]) == 0
+    assert amf(asked) == 0
 
     scored = int(capsys.readouterr().out.split("scored ")[1].split()[0])
-    assert 0 < scored < 3000
+    assert scored == 3000 - 3 * 64
     again = tmp_path / "again.csv"
-    assert amf(["slide", *command[4:6], "--output", str(again), "--model", str(model)]) == 0
+    assert amf(["slide", *figures, "--output", str(again), "--model", str(model)]) == 0
     assert output.read_bytes() == again.read_bytes()
 
 
