@@ -130,9 +130,10 @@ def save_tiff(path: Path, pages: NDArray[np.uint8], **options: object) -> None:
 
 
 ENDS_ITSELF = """
-import os, sys
+import os, signal, sys
 from amf.bulk import score
 from amf.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in a shell's background is born ignoring it
 number, chunks = int(sys.argv.pop(1)), int(sys.argv.pop(1))
 written, line_of = [], score.line_of
 def ending(part):
