@@ -56,7 +56,7 @@ class Model(_Section):
     field_of_view_px: int | None = Field(None, ge=16, le=128, description="default: the backbone's own")
     input_px: int | None = Field(None, ge=16, le=1024)
     symmetric: bool = Field(False, description="compact only: weights tied by the square's 8 symmetries")
-    views: Literal[1, 8] = 1
+    views: Literal[1, 2, 4, 8] = 1
     storage: Literal["float32", "float16", "bfloat16", "int8"] = "float32"
 
     @model_validator(mode="after")
