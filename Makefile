@@ -37,9 +37,9 @@ image:
 	./build.sh
 	./test.sh
 
-# After test/draw_fixtures.py has changed, and after it or model/ has: both outputs are committed.
+# After test/container/draw_fixtures.py has changed, and after it or model/ has: both outputs are committed.
 fixtures: .venv/test.stamp
-	$(IN_VENV) test/draw_fixtures.py
+	$(IN_VENV) test/container/draw_fixtures.py
 expected: .venv/run.stamp
 	mkdir -p build
 	$(IN_VENV) inference.py --input test/input/tiff --output build --device cpu

@@ -115,7 +115,7 @@ stop_server() {
 
 check_answer() { # JOB
     [[ $(ls -A "$work/output") == "$answer" ]] || fail "$1 left $(ls -A "$work/output") in /output"
-    python3 test/check_output.py "$work/output/$answer" test/expected.json || fail "$1: wrong answer"
+    python3 test/container/check_output.py "$work/output/$answer" test/expected.json || fail "$1: wrong answer"
 }
 
 check_refused() { # SENTENCE

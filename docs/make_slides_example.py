@@ -18,7 +18,7 @@ import pandas as pd
 
 from amf.data.reviews import COLUMNS
 from docs.make_example_report import DOCS, draw_patch, take_screenshot
-from test.slides import lay, write_pyramid
+from test.support.slides import lay, write_pyramid
 
 SLIDES = ["lab-a", "lab-b"]
 FIGURES = 40

@@ -1,17 +1,15 @@
 """What several test modules share: real patches where they are at hand, small bundles, job folders."""
 
-import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from amf.inference.sockets import INPUT_SOCKET as SOCKET
 from amf.model import bundle
@@ -19,8 +17,8 @@ from amf.model.backbones import BACKBONES
 from amf.model.classifier import Classifier, HeadSpec
 from amf.model.preprocess import ImageSpec
 from amf.model.spec import MemberSpec
-
-ROOT = Path(__file__).resolve().parent.parent
+from test.support.jobs import save_tiff, write_job
+from test.support.paths import ROOT
 
 
 @pytest.fixture(scope="session")
@@ -111,44 +109,3 @@ def make_job(tmp_path: Path) -> Callable[..., Path]:
         return folder
 
     return make
-
-
-def write_job(folder: Path, name: str) -> Path:
-    """Write inputs.json and the socket's empty folder, which is returned."""
-    socket = {"slug": SOCKET, "kind": "Image", "relative_path": f"images/{SOCKET}"}
-    stack_folder = folder / "images" / SOCKET
-    stack_folder.mkdir(parents=True)
-    (folder / "inputs.json").write_text(json.dumps([{"image": {"name": name}, "interface": socket}]))
-    return stack_folder
-
-
-def save_tiff(path: Path, pages: NDArray[np.uint8], **options: object) -> None:
-    """Write pages as the platform does: multi-page, Deflate."""
-    first, *rest = [Image.fromarray(page) for page in pages]
-    options = {"compression": "tiff_adobe_deflate", **options}
-    first.save(path, format="TIFF", save_all=True, append_images=rest, **options)
-
-
-ENDS_ITSELF = """
-import os, signal, sys
-from amf.bulk import score
-from amf.cli import main
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in a shell's background is born ignoring it
-number, chunks = int(sys.argv.pop(1)), int(sys.argv.pop(1))
-written, line_of = [], score.line_of
-def ending(part):
-    written.append(part)
-    if len(written) > chunks:
-        os.kill(os.getpid(), number)
-    return line_of(part)
-score.line_of = ending
-sys.exit(main())
-"""
-
-
-def amf_that_ends_itself(
-    number: int, chunks: int, arguments: Sequence[str]
-) -> subprocess.CompletedProcess[str]:
-    """`amf`, which gets a signal once so many chunks are on disk; one from outside might come too late."""
-    command = [sys.executable, "-c", ENDS_ITSELF, str(number), str(chunks), *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

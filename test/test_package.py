@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import ROOT
+from test.support.paths import ROOT
 
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
 PIP_OPTIONS = ["--quiet", "--no-index", "--no-deps"]

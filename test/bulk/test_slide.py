@@ -1,0 +1,592 @@
+"""From a slide and the places of its figures to classes: what `amf slide` reads, writes and refuses."""
+
+import json
+import sqlite3
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import geojson
+import numpy as np
+import openslide
+import pandas as pd
+import pytest
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image
+
+from amf.bulk.given_figures import read_figures
+from amf.bulk.slides import open_work
+from amf.cli import main as amf
+from amf.commands.predict import BUILT_IN_MODEL
+from amf.data.patches import read_patches
+from amf.data.slide import open_slide
+from amf.errors import DataError, JobError
+from test.support.slides import enlarge, lay, write_pyramid, write_scn
+
+Make = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def noise() -> list[NDArray[np.uint8]]:
+    """14 patches of smooth noise, all different."""
+    generator = np.random.default_rng(3)
+    small = generator.integers(0, 256, (14, 32, 32, 3), dtype=np.uint8)
+    return [
+        np.asarray(Image.fromarray(patch).resize((128, 128), Image.Resampling.BICUBIC)) for patch in small
+    ]
+
+
+@pytest.fixture
+def slide(tmp_path: Path, noise: list[NDArray[np.uint8]]) -> Path:
+    return write_pyramid(tmp_path / "s1.tif", lay(noise)[0], 0.25)
+
+
+@pytest.fixture(scope="module")
+def centres(noise: list[NDArray[np.uint8]]) -> list[tuple[int, int]]:
+    return lay(noise)[1]
+
+
+def classify(model: Path, slide: Path, figures: Path, output: Path, *more: str, code: int = 0) -> Any:
+    arguments = ["slide", str(slide), str(figures), "--output", str(output), "--model", str(model), *more]
+    assert amf(arguments) == code
+    return json.loads(output.read_text()) if output.suffix == ".geojson" else pd.read_csv(output)
+
+
+def write_csv(path: Path, centres: list[tuple[Any, Any]], **columns: list[Any]) -> Path:
+    pd.DataFrame({"x": [x for x, _ in centres], "y": [y for _, y in centres], **columns}).to_csv(
+        path, index=False
+    )
+    return path
+
+
+def predicted(model: Path, patches: list[NDArray[np.uint8]], folder: Path) -> NDArray[np.float64]:
+    """What `amf predict` says of the patches as PNG files."""
+    folder.mkdir()
+    for number, patch in enumerate(patches):
+        Image.fromarray(patch).save(folder / f"{number:04}.png")
+    output = folder.with_suffix(".csv")
+    assert amf(["predict", str(folder), "--output", str(output), "--model", str(model)]) == 0
+    return pd.read_csv(output)["confidence"].to_numpy()
+
+
+# ---- pixels
+
+
+def test_a_patch_at_its_own_resolution_is_cut_as_it_lies(
+    slide: Path, centres: list[tuple[int, int]], noise: list[NDArray[np.uint8]]
+) -> None:
+    opened = open_slide(slide)
+    assert opened.mpp == pytest.approx(0.25)
+    for (x, y), patch in zip(centres, noise, strict=True):
+        np.testing.assert_array_equal(opened.patch(x, y, 0.25), patch)
+
+
+@pytest.mark.parametrize("mpp", [0.125, 0.0625])
+def test_a_finer_slide_is_read_from_the_level_of_the_patches(
+    tmp_path: Path, noise: list[NDArray[np.uint8]], mpp: float
+) -> None:
+    canvas, centres = lay(noise[:3])
+    factor = round(0.25 / mpp)
+    doubled = canvas.repeat(factor, 0).repeat(factor, 1)  # its levels are the canvas again, to the bit
+    opened = open_slide(write_pyramid(tmp_path / "fine.tif", doubled, mpp, levels=4))
+    for (x, y), patch in zip(centres, noise, strict=False):
+        np.testing.assert_array_equal(opened.patch(factor * x, factor * y, mpp), patch)
+
+
+@pytest.mark.parametrize(("scale", "limit"), [(2.0, 2.0), (1.25, 2.0), (0.5, 6.0)])
+def test_another_resolution_is_resampled_without_a_shift(
+    tmp_path: Path, noise: list[NDArray[np.uint8]], scale: float, limit: float
+) -> None:
+    for number, patch in enumerate(noise[:3]):
+        canvas, [(x, y)] = lay([patch], columns=1)
+        # Centre and size are multiples of 4 then, whole px at all scales.
+        canvas = np.pad(canvas, ((3, 0), (1, 0), (0, 0)))
+        canvas = canvas[: canvas.shape[0] // 4 * 4, : canvas.shape[1] // 4 * 4]
+        size = round(canvas.shape[1] * scale), round(canvas.shape[0] * scale)
+        other = np.asarray(Image.fromarray(canvas).resize(size, Image.Resampling.LANCZOS))
+        opened = open_slide(write_pyramid(tmp_path / f"{number}.tif", other, 0.25 / scale, levels=1))
+        found = opened.patch(round((x + 1) * scale), round((y + 3) * scale), 0.25 / scale).astype(int)
+        inner = np.s_[8:-8, 8:-8]
+        off = np.abs(found - patch)[inner].mean()
+        assert off < limit
+        for axis in (0, 1):
+            assert np.abs(np.roll(found, 1, axis) - patch)[inner].mean() > 2 * off
+
+
+def test_beyond_the_border_is_black_as_in_published_patches(slide: Path) -> None:
+    opened = open_slide(slide)
+    with Image.open(slide) as image:
+        whole = image.convert("RGB")
+        width, height = whole.size
+        for x, y in [(0, 0), (20, 100), (width - 1, 70), (100, height - 5)]:
+            expected = np.asarray(whole.crop((x - 64, y - 64, x + 64, y + 64)))
+            np.testing.assert_array_equal(opened.patch(x, y, 0.25), expected)
+    assert (opened.patch(0, 0, 0.25)[:64] == 0).all()
+    for x, y in [(-1, 5), (5, -1), (width, 5), (5, height)]:
+        with pytest.raises(JobError, match="lies outside"):
+            opened.patch(x, y, 0.25)
+
+
+@pytest.mark.parametrize("compression", [None, "deflate"])
+def test_a_plain_tiff_in_strips_gives_what_a_pyramid_gives(
+    tmp_path: Path, noise: list[NDArray[np.uint8]], compression: str | None
+) -> None:
+    canvas, centres = lay(noise)
+    path = tmp_path / "region.tiff"
+    options = {"photometric": "rgb", "rowsperstrip": 16, "compression": compression}
+    tifffile.imwrite(path, canvas, resolution=(101600, 101600), resolutionunit="INCH", **options)
+    with pytest.raises(openslide.OpenSlideUnsupportedFormatError):
+        openslide.OpenSlide(path)
+
+    opened = open_slide(path)
+
+    assert opened.mpp == pytest.approx(0.25)
+    for (x, y), patch in zip(centres, noise, strict=True):
+        np.testing.assert_array_equal(opened.patch(x, y, 0.25), patch)
+
+
+def test_a_gap_of_the_scan_is_white(tmp_path: Path) -> None:
+    canvas = np.full((512, 512, 3), 90, dtype=np.uint8)
+    path = write_pyramid(tmp_path / "gap.tif", canvas, 0.25, levels=1)
+    with tifffile.TiffFile(path, mode="r+") as tiff:  # the first of the four tiles was never scanned
+        tags = tiff.pages.first.tags
+        for name in ("TileByteCounts", "TileOffsets"):
+            tags[name].overwrite([0, *tags[name].value[1:]])
+    patch = open_slide(path).patch(256, 256, 0.25)
+    assert (patch[:64, :64] == 255).all()
+    assert (patch[64:] == 90).all()
+
+
+def test_image_ids_name_the_same_pixels(
+    slide: Path, centres: list[tuple[int, int]], noise: list[NDArray[np.uint8]], tmp_path: Path
+) -> None:
+    items = open_work(slide, write_csv(tmp_path / "f.csv", centres)).items
+    patches = read_patches(slide, [item.image for item in items])
+    for item, patch in zip(items, patches, strict=True):
+        np.testing.assert_array_equal(patch, noise[item.number])
+
+
+def test_figures_are_read_in_the_order_of_the_tiles(slide: Path, tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    centres = list(zip(*generator.integers(0, 400, (2, 200)).tolist(), strict=True))
+    items = open_work(slide, write_csv(tmp_path / "f.csv", centres)).items
+    assert sorted(item.number for item in items) == list(range(200))
+    rows = [(item.y - 64) // 256 for item in items]  # of the tiles that the patches start in
+    assert rows == sorted(rows)
+    assert all(a.x <= b.x for a, b in pairwise(items) if (a.y - 64) // 256 == (b.y - 64) // 256)
+
+
+# ---- resolution
+
+
+def test_a_slide_without_resolution_needs_mpp(
+    tmp_path: Path, noise: list[NDArray[np.uint8]], make_bundle: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    canvas, centres = lay(noise)
+    silent = write_pyramid(tmp_path / "silent.tif", canvas, None)
+    figures, model = write_csv(tmp_path / "f.csv", centres), make_bundle()
+    arguments = [
+        "slide",
+        str(silent),
+        str(figures),
+        "--output",
+        str(tmp_path / "o.csv"),
+        "--model",
+        str(model),
+    ]
+    assert amf(arguments) == 2
+    assert "silent.tif does not say its resolution: give it with --mpp" in capsys.readouterr().err
+    assert not (tmp_path / "o.csv").exists()
+    assert amf([*arguments, "--mpp", "0.25"]) == 0
+
+
+def test_a_screen_resolution_is_no_microscopes(tmp_path: Path) -> None:
+    canvas = np.zeros((300, 300, 3), dtype=np.uint8)
+    for name, options in [("tiled.tif", {"tile": (128, 128)}), ("strips.tif", {})]:
+        tifffile.imwrite(tmp_path / name, canvas, photometric="rgb", resolution=(72, 72), **options)
+        assert open_slide(tmp_path / name).mpp is None
+
+
+def test_mpp_wins_and_says_so(
+    slide: Path, centres: list[tuple[int, int]], tmp_path: Path, make_bundle: Make,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    figures, model = write_csv(tmp_path / "f.csv", centres), make_bundle()
+    table = classify(model, slide, figures, tmp_path / "o.csv", "--mpp", "0.5")
+    said = capsys.readouterr().out
+    assert "--mpp 0.5 µm/px wins over the file's 0.25" in said
+    assert "0.5 µm/px is coarser than the 0.25" in said
+    assert table["image"].str.endswith(",mpp=0.5").all()
+
+
+# ---- bounds: a scanner's canvas is larger than what it scanned
+
+
+def test_qupath_counts_from_the_bounds_and_sliderunner_from_the_canvas(
+    tmp_path: Path, centres: list[tuple[int, int]], noise: list[NDArray[np.uint8]], make_bundle: Make
+) -> None:
+    left, top = 300, 700
+    path = write_scn(tmp_path / "s1.scn", lay(noise)[0], left, top)
+    opened = open_slide(path)
+    assert opened.offset == (left, top)
+    assert (opened.patch(left, top, 0.25)[:64, :64] == 255).all()  # glass that was never scanned is white
+    features = [geojson.Feature(geometry=geojson.Point(centre)) for centre in centres]
+    (tmp_path / "f.geojson").write_text(geojson.dumps(geojson.FeatureCollection(features)))
+    on_canvas = [(x + left, y + top) for x, y in centres]
+    given = [tmp_path / "f.geojson", write_csv(tmp_path / "f.csv", centres)]
+    given.append(sliderunner(tmp_path / "f.sqlite", on_canvas))
+    model = make_bundle()
+    expected = predicted(model, noise, tmp_path / "patches")
+    for figures in given:
+        table = classify(model, path, figures, tmp_path / f"{figures.suffix[1:]}.out.csv")
+        assert table["confidence"].to_numpy() == pytest.approx(expected, abs=1e-6)
+        assert list(zip(table["x"], table["y"], strict=True)) == centres  # as QuPath counts
+        patches = read_patches(path, table["image"].tolist())
+        np.testing.assert_array_equal(np.stack(patches), np.stack(noise))
+    points = classify(model, path, given[2], tmp_path / "runner.geojson")["features"]
+    assert [tuple(point["geometry"]["coordinates"]) for point in points] == centres
+
+
+# ---- agreement with `amf predict` on real patches
+
+
+@pytest.fixture(scope="module")
+def real(patches: Path) -> list[NDArray[np.uint8]]:
+    files = sorted((patches / "AMi-Br").rglob("*.png"))[::150]
+    return [np.array(Image.open(file).convert("RGB")) for file in files]
+
+
+def square(x: float, y: float, side: float = 50) -> geojson.Polygon:
+    half = side / 2
+    corners = [(x - half, y - half), (x + half, y - half), (x + half, y + half), (x - half, y + half)]
+    return geojson.Polygon([[*corners, corners[0]]])
+
+
+@pytest.mark.parametrize(("mpp", "tolerance", "on_average"), [(0.25, 0.004, 0.001), (0.125, 0.25, 0.06)])
+def test_real_patches_on_a_slide_get_what_predict_gives_them(
+    tmp_path: Path, real: list[NDArray[np.uint8]], mpp: float, tolerance: float, on_average: float
+) -> None:
+    canvas, centres = lay(real)
+    factor = round(0.25 / mpp)
+    path = write_pyramid(tmp_path / "real.tif", enlarge(canvas, factor) if factor > 1 else canvas, mpp)
+    places = [(factor * x, factor * y) for x, y in centres]
+    points = [geojson.Feature(geometry=geojson.Point(place), properties={}) for place in places]
+    polygons = [geojson.Feature(geometry=square(*place), properties={}) for place in places]
+    given = [write_csv(tmp_path / "figures.csv", places)]
+    for name, features in [("points", points), ("polygons", polygons)]:
+        given.append(tmp_path / f"{name}.geojson")
+        given[-1].write_text(geojson.dumps(geojson.FeatureCollection(features)))
+    expected = predicted(BUILT_IN_MODEL, real, tmp_path / "patches")
+    assert len(expected) > 20
+
+    for figures in given:
+        output = tmp_path / f"{figures.stem}.out.geojson"
+        answer = classify(BUILT_IN_MODEL, path, figures, output)
+        found = [feature["properties"]["measurements"]["P(atypical)"] for feature in answer["features"]]
+        off = np.abs(np.array(found) - expected)
+        assert off.max() <= tolerance
+        assert off.mean() <= on_average
+
+
+# ---- GeoJSON
+
+
+def uuid_of(number: int) -> str:
+    return f"00000000-0000-4000-8000-{number:012}"
+
+
+def test_geojson_comes_back_with_classes(
+    slide: Path, centres: list[tuple[int, int]], tmp_path: Path, make_bundle: Make,
+    noise: list[NDArray[np.uint8]],
+) -> None:  # fmt: skip
+    features = [
+        {
+            "type": "Feature",
+            "id": uuid_of(number),
+            "geometry": square(*centre) if number % 2 else geojson.Point(centre),
+            "properties": {
+                "objectType": "annotation" if number % 2 else "detection",
+                "name": f"figure {number}",
+                "isLocked": True,
+                "classification": {"name": "Mitosis", "color": [1, 2, 3]},
+                "measurements": {"score": number / 14},
+                "metadata": {"reader": "A"},
+            },
+        }
+        for number, centre in enumerate(centres)
+    ]
+    features[3]["properties"]["measurements"] = [{"name": "score", "value": 0.5}]  # before QuPath 0.4
+    features[4]["properties"] = None
+    tumour = {"type": "Feature", "id": uuid_of(99), "geometry": square(200, 200, 300),
+              "properties": {"objectType": "tmaCore"}}  # fmt: skip
+    given = {"type": "FeatureCollection", "features": [tumour, *features], "remark": "kept"}
+    (tmp_path / "f.geojson").write_text(json.dumps(given))
+    model = make_bundle(threshold=0.5)
+    expected = predicted(model, noise, tmp_path / "patches")
+    threshold = float(np.median(expected))
+    bundle = json.loads((model / "bundle.json").read_text())
+    assert bundle["threshold"] == 0.5
+
+    answer = classify(model, slide, tmp_path / "f.geojson", tmp_path / "o.geojson")
+
+    assert geojson.loads((tmp_path / "o.geojson").read_text()).is_valid
+    assert answer["remark"] == "kept"
+    assert answer["features"][0] == tumour
+    assert threshold > 0
+    for number, (before, after) in enumerate(zip(features, answer["features"][1:], strict=True)):
+        assert after["id"] == before["id"]
+        assert after["geometry"] == before["geometry"]
+        old, new = before["properties"] or {}, after["properties"]
+        changed = {"classification", "measurements", "metadata"}
+        assert {k: v for k, v in new.items() if k not in changed} == {
+            k: v for k, v in old.items() if k not in changed
+        }
+        measurements = new["measurements"]
+        if number == 3:
+            assert measurements[0] == {"name": "score", "value": 0.5}
+            measurements = {entry["name"]: entry["value"] for entry in measurements}
+        elif number != 4:
+            assert measurements["score"] == number / 14
+        assert measurements["P(atypical)"] == pytest.approx(expected[number], abs=1e-6)
+        atypical = measurements["P(atypical)"] >= 0.5
+        assert new["classification"]["name"] == f"{'Atypical' if atypical else 'Normal'} mitotic figure"
+        assert len(new["classification"]["color"]) == 3
+        assert new["metadata"]["Model"] == "bundle"
+        assert len(new["metadata"]["Bundle SHA-256"]) == 64
+        assert new["metadata"].get("reader") == old.get("metadata", {}).get("reader")
+
+
+@pytest.mark.parametrize("form", ["array", "feature", "quoted"])
+def test_other_forms_of_geojson(
+    form: str, slide: Path, centres: list[tuple[int, int]], tmp_path: Path
+) -> None:
+    feature = geojson.Feature(geometry=geojson.Point(centres[2]), id="a")
+    content = {"array": [feature], "feature": feature, "quoted": geojson.FeatureCollection([feature])}[form]
+    path = tmp_path / "figures.txt"  # told by content, not by name
+    path.write_text("\ufeff\n " + json.dumps(content), encoding="utf-8")
+    (figure,) = read_figures(path, slide).figures
+    assert (figure.x, figure.y) == centres[2]
+
+
+def test_points_of_a_multipoint_are_a_figure_each(
+    slide: Path, centres: list[tuple[int, int]], tmp_path: Path, make_bundle: Make,
+    noise: list[NDArray[np.uint8]],
+) -> None:  # fmt: skip
+    several = geojson.Feature(geometry=geojson.MultiPoint(centres[:3]), id="m", properties={"name": "n"})
+    single = geojson.Feature(geometry=geojson.MultiPoint(centres[3:4]), id="s")
+    (tmp_path / "f.geojson").write_text(geojson.dumps(geojson.FeatureCollection([several, single])))
+    model = make_bundle()
+    expected = predicted(model, noise[:4], tmp_path / "patches")
+    features = classify(model, slide, tmp_path / "f.geojson", tmp_path / "o.geojson")["features"]
+    found = [feature["properties"]["measurements"]["P(atypical)"] for feature in features]
+    assert found == pytest.approx(expected, abs=1e-6)
+    assert [tuple(feature["geometry"]["coordinates"]) for feature in features[:3]] == centres[:3]
+    assert [feature["properties"].get("name") for feature in features] == ["n"] * 3 + [None]
+    assert len({feature["id"] for feature in features}) == 4
+    assert features[3]["geometry"]["type"] == "MultiPoint"
+
+
+@pytest.mark.parametrize(
+    ("geometry", "centre"),
+    [
+        (geojson.Polygon([[(0, 0), (4, 0), (4, 2), (0, 2), (0, 0)]]), (2, 1)),
+        (geojson.Polygon([[(0, 0), (0, 2), (4, 2), (4, 0), (0, 0)]]), (2, 1)),  # the other way round
+        (geojson.Polygon([[(0, 0), (6, 0), (0, 3), (0, 0)]]), (2, 1)),
+        (geojson.Polygon([[(10, 10), (10, 10), (10, 10)]]), (10, 10)),
+        # 6 x 6 with a hole of 2 x 2 at (1..3, 1..3): (36 * 3 - 4 * 2) / 32
+        (
+            geojson.Polygon(
+                [[(0, 0), (6, 0), (6, 6), (0, 6), (0, 0)], [(1, 1), (3, 1), (3, 3), (1, 3), (1, 1)]]
+            ),
+            (3.125, 3.125),
+        ),
+        (
+            geojson.MultiPolygon(
+                [[[(0, 0), (2, 0), (2, 2), (0, 2), (0, 0)]], [[(10, 0), (14, 0), (14, 4), (10, 4), (10, 0)]]]
+            ),
+            ((4 * 1 + 16 * 12) / 20, (4 * 1 + 16 * 2) / 20),
+        ),
+    ],
+)
+def test_the_centroid_of_an_area(geometry: Any, centre: tuple[float, float], tmp_path: Path) -> None:
+    path = tmp_path / "f.geojson"
+    path.write_text(geojson.dumps(geojson.Feature(geometry=geometry)))
+    (figure,) = read_figures(path, tmp_path / "s.tif").figures
+    assert (figure.x, figure.y) == pytest.approx(centre)
+
+
+def test_given_is_used_and_refused(
+    slide: Path, centres: list[tuple[int, int]], tmp_path: Path, make_bundle: Make,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    features: list[Any] = [
+        geojson.Feature(geometry=geojson.Point(centres[0]), id="good"),
+        {"type": "Feature", "id": "outside", "geometry": {"type": "Point", "coordinates": [-5, 3]}},
+        {
+            "type": "Feature",
+            "id": "line",
+            "geometry": {"type": "LineString", "coordinates": [[0, 0], [1, 1]]},
+        },
+        {"type": "Feature", "id": "null", "geometry": None},
+        {"type": "Feature", "id": "text", "geometry": {"type": "Point", "coordinates": ["a", 3]}},
+        {"type": "Feature", "id": "short", "geometry": {"type": "Point", "coordinates": []}},
+        {"type": "Feature", "id": "empty", "geometry": {"type": "Polygon", "coordinates": []}},
+        "no feature",
+    ]
+    (tmp_path / "f.geojson").write_text(json.dumps(features))
+    model = make_bundle()
+    answer = classify(model, slide, tmp_path / "f.geojson", tmp_path / "o.geojson", code=2)
+
+    faults = pd.read_csv(tmp_path / "o.errors.csv")
+    assert len(faults) == 7
+    assert "lies outside" in faults["error"].str.cat()
+    assert (
+        "'LineString', expected Point" in faults["error"].str.cat()
+        or "LineString" in faults["error"].str.cat()
+    )
+    assert "7 of 8 figures could not be scored" in capsys.readouterr().err
+    assert [feature["id"] for feature in answer["features"]] == [
+        "good", "outside", "line", "null", "text", "short", "empty"
+    ]  # fmt: skip
+    assert answer["features"][1:] == features[1:7]
+    table = classify(model, slide, tmp_path / "f.geojson", tmp_path / "t.csv", code=2)
+    assert table["id"].tolist() == ["good"]
+
+
+def test_no_figures_are_an_empty_answer(slide: Path, tmp_path: Path, make_bundle: Make) -> None:
+    (tmp_path / "f.geojson").write_text('{"type": "FeatureCollection", "features": []}')
+    model = make_bundle()
+    assert classify(model, slide, tmp_path / "f.geojson", tmp_path / "o.geojson")["features"] == []
+    assert len(classify(model, slide, tmp_path / "f.geojson", tmp_path / "o.csv")) == 0
+
+
+# ---- MIDOG, SlideRunner, tables
+
+
+def midog(centres: list[tuple[int, int]], categories: list[int]) -> dict[str, Any]:
+    """Figures of slide s1 as the challenge publishes them, and one of another slide."""
+    boxes = [[x - 25, y - 25, x + 25, y + 25] for x, y in centres]
+    annotations = [
+        {"bbox": box, "category_id": category, "image_id": 2, "id": number + 1, "labels": []}
+        for number, (box, category) in enumerate(zip(boxes, categories, strict=True))
+    ]
+    other = {"bbox": [0, 0, 50, 50], "category_id": 1, "image_id": 1, "id": 99, "labels": []}
+    return {
+        "info": {}, "licenses": [],
+        "images": [{"id": 1, "file_name": "other.tiff"}, {"id": 2, "file_name": "s1.tiff"}],
+        "categories": [{"id": 1, "name": "mitotic figure"}, {"id": 2, "name": "hard negative"}],
+        "annotations": [other, *annotations],
+    }  # fmt: skip
+
+
+def test_midog_database(
+    slide: Path, centres: list[tuple[int, int]], noise: list[NDArray[np.uint8]], tmp_path: Path,
+    make_bundle: Make, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    (tmp_path / "m.json").write_text(json.dumps(midog(centres, [1, 2] * 7)))
+    model = make_bundle()
+    expected = predicted(model, noise[::2], tmp_path / "patches")
+    table = classify(model, slide, tmp_path / "m.json", tmp_path / "o.csv")
+    assert table["confidence"].to_numpy() == pytest.approx(expected, abs=1e-6)
+    assert list(zip(table["x"], table["y"], strict=True)) == centres[::2]
+    assert table["id"].tolist() == list(range(1, 15, 2))
+    assert "passed over 1 (other slides), 7 (not a mitotic figure)" in capsys.readouterr().out
+    features = classify(model, slide, tmp_path / "m.json", tmp_path / "o.geojson")["features"]
+    assert [tuple(feature["geometry"]["coordinates"]) for feature in features] == centres[::2]
+    assert len({feature["id"] for feature in features}) == 7
+
+
+def sliderunner(path: Path, centres: list[tuple[int, int]]) -> Path:
+    """A database as SlideRunner makes it: a spot each, one polygon, one deleted, one of another slide."""
+    with sqlite3.connect(path) as database:
+        database.executescript(
+            "CREATE TABLE Slides (uid INTEGER PRIMARY KEY, filename TEXT);"
+            "CREATE TABLE Annotations (uid INTEGER PRIMARY KEY, slide INTEGER, guid TEXT, lastModified REAL, "
+            "deleted INTEGER DEFAULT 0, type INTEGER, agreedClass INTEGER, description TEXT);"
+            "CREATE TABLE Annotations_coordinates (uid INTEGER PRIMARY KEY, coordinateX INTEGER, "
+            "coordinateY INTEGER, slide INTEGER, annoId INTEGER, orderIdx INTEGER);"
+            "INSERT INTO Slides VALUES (1, 'other.svs'), (2, 's1.tif');"
+        )
+        spots = [(2, x, y, 0) for x, y in centres] + [(2, 5, 5, 1), (1, 9, 9, 0)]
+        for slide, x, y, deleted in spots:
+            uid = database.execute(
+                "INSERT INTO Annotations (slide, deleted, type) VALUES (?, ?, 1)", (slide, deleted)
+            ).lastrowid
+            corners = (
+                [(x, y)] if uid != 2 else [(x - 9, y - 9), (x + 9, y - 9), (x + 9, y + 9), (x - 9, y + 9)]
+            )
+            for order, corner in enumerate(corners):
+                database.execute(
+                    "INSERT INTO Annotations_coordinates (coordinateX, coordinateY, slide, annoId, orderIdx) "
+                    "VALUES (?, ?, ?, ?, ?)", (*corner, slide, uid, order),
+                )  # fmt: skip
+    database.close()
+    return path
+
+
+def test_sliderunner_database(slide: Path, centres: list[tuple[int, int]], tmp_path: Path) -> None:
+    read = read_figures(sliderunner(tmp_path / "Slides.sqlite", centres), slide)
+    assert [(figure.x, figure.y) for figure in read.figures] == centres
+    assert read.passed_over == {"deleted": 1, "other slides": 1}
+    assert read.on_canvas
+
+
+def test_tables_of_figures(slide: Path, centres: list[tuple[int, int]], tmp_path: Path) -> None:
+    table = pd.DataFrame({"x": [x for x, _ in centres], "y": [y for _, y in centres], "label": [0, 1] * 7})
+    table["slide"] = ["elsewhere/s1.tif"] * 10 + ["s2.tif"] * 4
+    table.to_parquet(tmp_path / "t.parquet")
+    table.to_csv(tmp_path / "t.csv", index=False)
+    for name in ("t.parquet", "t.csv"):
+        read = read_figures(tmp_path / name, slide)
+        assert [(figure.x, figure.y) for figure in read.figures] == centres[:10]
+        assert [figure.known["label"] for figure in read.figures] == [0, 1] * 5
+        assert read.passed_over == {"other slides": 4}
+    with pytest.raises(DataError, match=r"of elsewhere/s1.tif, s2.tif, expected some of s3.tif"):
+        read_figures(tmp_path / "t.csv", tmp_path / "s3.tif")
+    write_csv(tmp_path / "bad.csv", [(1, 2), ("abc", 3), (None, 4), (float("inf"), 1)])
+    faults = [bool(figure.fault) for figure in read_figures(tmp_path / "bad.csv", slide).figures]
+    assert faults == [False, True, True, True]
+
+
+def test_a_table_that_was_written_can_be_read_again(
+    slide: Path, centres: list[tuple[int, int]], tmp_path: Path, make_bundle: Make
+) -> None:
+    model = make_bundle()
+    first = classify(model, slide, write_csv(tmp_path / "f.csv", centres), tmp_path / "a.csv")
+    second = classify(model, slide, tmp_path / "a.csv", tmp_path / "b.csv")
+    pd.testing.assert_frame_equal(first, second)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"type": "Topology"}', "is JSON with type, expected GeoJSON features or a MIDOG database"),
+        ("{", "is not JSON"),
+        ("a,b\n1,2\n", "has the columns a, b; expected 'x' and 'y'"),
+        ('{"images": [{"id": 1, "file_name": "s1.tif"}], "annotations": [{}]}', "is not a MIDOG database"),
+        ("SQLite format 3\0" + 100 * "x", "is not a SlideRunner database"),
+        ("PAR1", "is not a readable Parquet file"),
+        ("", "is empty, expected a CSV file"),
+    ],
+)
+def test_files_that_hold_no_figures(content: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "f").write_text(content)
+    with pytest.raises(DataError, match=message):
+        read_figures(tmp_path / "f", tmp_path / "s1.tif")
+
+
+def test_files_that_are_no_slides(tmp_path: Path) -> None:
+    (tmp_path / "a.svs").write_bytes(b"no slide" * 100)
+    tifffile.imwrite(tmp_path / "deep.tif", np.zeros((300, 300, 3), dtype=np.uint16), photometric="rgb")
+    tifffile.imwrite(tmp_path / "whole.tif", np.zeros((300, 300, 3), dtype=np.uint8), photometric="rgb")
+    (tmp_path / "cut.tif").write_bytes((tmp_path / "whole.tif").read_bytes()[:5000])
+    for name, message in [
+        ("absent.svs", "no such slide"),
+        ("a.svs", "is no slide that OpenSlide reads and no TIFF"),
+        ("deep.tif", "holds samples of 16 bits"),
+        ("cut.tif", "is no slide"),
+    ]:
+        with pytest.raises(DataError, match=message):
+            open_slide(tmp_path / name)

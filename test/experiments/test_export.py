@@ -1,0 +1,199 @@
+"""Exported = adapted: from a recipe over real patches to the platform's answer."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from amf.data.figures import Figures, open_figures
+from amf.data.packed import pack
+from amf.data.sources import SOURCES
+from amf.data.table import write_table
+from amf.errors import DataError
+from amf.experiments.export import CARD, export, trained_classifier
+from amf.inference.job import OUTPUT_NAME
+from amf.inference.predict import Predictor, score
+from amf.model import bundle
+from amf.model.classifier import CLASSES
+from amf.training.learner import ADAPTER, BEST
+from amf.training.loop import fit
+from amf.training.recipe import Recipe, override
+from test.support.drawn import pack_figures
+from test.support.jobs import run_inference, save_tiff, write_job
+from test.support.small import FAMILIES, VIT, adapted_recipe, compact_recipe, publish
+
+DECISION = {
+    "name": "small", "temperature": 1.5, "bias": -0.5, "threshold": 0.4, "fitted_on": "nothing", "record": {},
+}  # fmt: skip
+
+
+def trained(recipe: Recipe, figures: Figures, folder: Path) -> Path:
+    half = len(figures.label) * 3 // 4
+    fit(recipe, figures, np.arange(half), np.arange(half, len(figures.label)), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Figures:
+    folder = tmp_path_factory.mktemp("drawn")
+    pack_figures(folder, figures=48)
+    return open_figures(folder)
+
+
+def adapted_logits(run: Path, patches: np.ndarray) -> np.ndarray:
+    """By the network with its adapters still apart."""
+    recipe, classifier = trained_classifier(run)
+    batches = [torch.from_numpy(patches)]
+    return score(classifier, batches, recipe.model.image, recipe.model.views, torch.float32).numpy()
+
+
+@pytest.mark.parametrize("backbone", FAMILIES)
+def test_the_exported_bundle_gives_the_adapted_models_logits(
+    backbone: str, drawn: Figures, tmp_path: Path
+) -> None:
+    recipe = adapted_recipe(
+        publish(tmp_path / "weights.safetensors", backbone),
+        backbone,
+        optimise={"epochs": 2, "batch": 12, "learning_rate": 0.05},
+    )
+    run = trained(recipe, drawn, tmp_path / "run")
+    patches = np.array(drawn.patches[:24])
+    expected = adapted_logits(run, patches)
+
+    export([run], tmp_path / "model", **DECISION)
+    actual = Predictor(bundle.load(tmp_path / "model"), "cpu").logits(patches)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-4)  # the merged sums round differently
+
+    # without what the adapters learnt it is another network
+    _, classifier = trained_classifier(run)
+    with classifier.backbone.model.disable_adapter():
+        base = score(classifier, [torch.from_numpy(patches)], recipe.model.image, 1, torch.float32).numpy()
+    assert np.abs(base - expected).max() > 0.05
+    spec, tensors = bundle.read_spec(tmp_path / "model"), (tmp_path / "model").iterdir()
+    assert spec.members[0].image == recipe.model.image
+    assert {path.name for path in tensors} == {"bundle.json", spec.members[0].weights, CARD}
+    assert (run / ADAPTER / "adapter_model.safetensors").is_file()
+
+
+@pytest.mark.parametrize(("storage", "tolerance"), [("float32", 1e-4), ("float16", 0.02), ("bfloat16", 0.2)])
+def test_a_bundle_of_two_compact_runs_averages_them_in_its_storage_type(
+    drawn: Figures, tmp_path: Path, storage: str, tolerance: float
+) -> None:
+    runs = []
+    for seed in (0, 1):
+        changes = {"optimise.epochs": 2, "optimise.seed": seed, "model.storage": storage, "model.views": 8}
+        runs.append(trained(override(compact_recipe(), changes), drawn, tmp_path / str(seed)))
+    patches = np.array(drawn.patches[:8])
+    expected = np.mean([adapted_logits(run, patches) for run in runs], axis=0)
+    spec = export(runs, tmp_path / "model", **DECISION)
+    assert [member.dtype for member in spec.members] == [storage, storage]
+    actual = Predictor(bundle.load(tmp_path / "model"), "cpu").logits(patches)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance)
+
+
+def test_provenance_and_card_say_what_was_handed_over(drawn: Figures, tmp_path: Path) -> None:
+    run = trained(override(compact_recipe(), {"optimise.epochs": 1}), drawn, tmp_path / "run")
+    record = {
+        "summary": "A network drawn for a test.",
+        "data": {"trained on": "36 drawn figures"},
+        "metrics": {"drawn": {"figures": 12, "AUC": 0.8125}},
+        "made_with": {"table": drawn.table_hash},
+    }
+    export([run], tmp_path / "model", **{**DECISION, "record": record})
+    provenance = bundle.read_spec(tmp_path / "model").provenance
+    assert provenance["made_with"]["table"] == drawn.table_hash
+    assert provenance["made_with"]["torch"] == torch.__version__
+    card = (tmp_path / "model" / CARD).read_text()
+    for text in (
+        "A network drawn for a test.",
+        "36 drawn figures",
+        "0.812",
+        "not a medical device",
+        "temperature 1.5000 and bias -0.5000;\natypical from threshold 0.4000 on.",
+    ):
+        assert text in card
+
+
+def test_a_card_without_metrics_says_so(drawn: Figures, tmp_path: Path) -> None:
+    run = trained(override(compact_recipe(), {"optimise.epochs": 1}), drawn, tmp_path / "run")
+    export([run], tmp_path / "model", **DECISION)
+    assert "Nothing yet." in (tmp_path / "model" / CARD).read_text()
+
+
+def test_a_run_without_weights_or_with_anothers_is_refused(drawn: Figures, tmp_path: Path) -> None:
+    run = trained(override(compact_recipe(), {"optimise.epochs": 1}), drawn, tmp_path / "run")
+    recipe = run / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("hidden: 8", "hidden: 9"))
+    with pytest.raises(DataError, match="does not hold the weights of the network that"):
+        trained_classifier(run)
+    (run / BEST).unlink()
+    with pytest.raises(DataError, match="is not there: the run has not finished an epoch"):
+        export([run], tmp_path / "model", **DECISION)
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.fixture
+def real(shared_data: Path, patches: Path, tmp_path: Path) -> Figures:
+    """The first 300 AMF and 300 NMF of AMi-Br, in turn, packed as `amf data` packs them.
+
+    AMF are rarer, so theirs come from more slides, whose stain gives them away: a random, frozen ViT can
+    learn that within seconds, as it could not learn to read figures.
+    """
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "AMi-Br").symlink_to(patches / "AMi-Br")
+    (root / "AMI-BR.csv").symlink_to(shared_data / "AMI-BR.csv")
+    table = SOURCES["amibr"]().read(root).table
+    rank = table.groupby("label").cumcount()  # of a figure within its class
+    chosen = table.assign(rank=rank)[rank < 300].sort_values(["rank", "label"], ignore_index=True)
+    chosen = chosen.drop(columns="rank")
+    pack(chosen, root, tmp_path / "data" / "patches.npy", workers=1)
+    write_table(chosen, tmp_path / "data" / "table.csv")
+    return open_figures(tmp_path / "data")
+
+
+def test_a_small_vit_learns_real_figures_stops_resumes_and_scores_a_stack(
+    real: Figures, tmp_path: Path
+) -> None:
+    """The whole way of a foundation model, with everything the paper's method has, at a size for a test."""
+    arguments = {**VIT, "img_size": 56, "embed_dim": 48}
+    recipe = adapted_recipe(
+        publish(tmp_path / "weights.safetensors", "h-optimus-0", arguments),
+        model={"arguments": arguments, "input_px": 56},
+        mixup_share=0.5,
+        optimise={
+            "epochs": 16,
+            "batch": 32,
+            "learning_rate": 3e-3,
+            "patience": 3,
+            "precision": "float32",
+        },
+    )
+    train, monitor, held_out = np.arange(400), np.arange(400, 560), np.arange(560, 576)
+    run = tmp_path / "run"
+    outcome = fit(recipe, real, train, monitor, run)
+    losses = [values["loss"] for values in outcome.history]
+    assert outcome.best_loss < losses[0] - 0.02
+    assert outcome.best_loss < math.log(2)  # better than saying nothing
+    assert outcome.history[outcome.best_epoch]["auc"] > 0.8
+    assert len(losses) < 16  # it stopped by itself,
+    assert len(losses) - 1 - outcome.best_epoch == 3  # when three epochs had brought nothing
+    assert fit(recipe, real, train, monitor, run, resume=True).history == outcome.history
+
+    export([run], tmp_path / "model", **DECISION)
+    pages = np.array(real.patches[held_out])
+    expected = 1 / (1 + np.exp(0.5 - adapted_logits(run, pages) / 1.5))
+    stack = write_job(tmp_path / "input", "stack.tif") / "stack.tif"
+    save_tiff(stack, pages)
+    (tmp_path / "output").mkdir()
+    done = run_inference(
+        *("--input", tmp_path / "input", "--output", tmp_path / "output"),
+        *("--model", tmp_path / "model", "--device", "cpu"),
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    answer = json.loads((tmp_path / "output" / OUTPUT_NAME).read_text())
+    np.testing.assert_allclose([entry["confidence"] for entry in answer], expected, atol=1e-4)
+    assert [entry["class"] for entry in answer] == [CLASSES[int(p >= 0.4)] for p in expected]

@@ -1,0 +1,23 @@
+"""torchvision can be imported in any order of the imports, whichever build of it is installed."""
+
+import subprocess
+import sys
+
+from test.support.paths import ROOT
+
+
+def python(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+
+def test_peft_and_torchvision_are_imported_where_timm_was_not() -> None:
+    """The other order, timm first, is that of every test that builds a ViT."""
+    done = python("import amf.training.lora, torchvision.transforms.functional, timm")
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_compact_path_never_imports_them() -> None:
+    code = "import sys; from amf.model import backbones; backbones.build('compact', {}); print(*sys.modules)"
+    loaded = set(python(code).stdout.split())
+    assert "amf.model.backbones" in loaded
+    assert not loaded & {"timm", "torchvision", "transformers", "peft"}

@@ -1,0 +1,94 @@
+"""Bundles changed, forged, scored and refused."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from amf.errors import BundleError
+from amf.inference.predict import Prediction, Predictor
+from amf.model import bundle
+from amf.model.digest import FILE_NAME, file_digest
+from amf.model.spec import MemberSpec, content_digest
+
+
+def change(folder: Path, edit: Callable[[dict[str, Any]], None], resign: bool = True) -> None:
+    """Edit bundle.json; with `resign` its digest is made to fit, as a careful forger would."""
+    path = folder / FILE_NAME
+    content = json.loads(path.read_text())
+    edit(content)
+    if resign:
+        body = {k: v for k, v in content.items() if k not in ("format_version", "sha256")}
+        content["sha256"] = content_digest(body)
+    path.write_text(json.dumps(content))
+
+
+def weights_of(folder: Path, member: int = 0) -> Path:
+    """The file of a member's weights: its name tells its content."""
+    return folder / bundle.read_spec(folder).members[member].weights
+
+
+PAGES = np.random.default_rng(0).integers(0, 256, (2, 128, 128, 3), dtype=np.uint8)
+
+
+def scored(folder: Path) -> list[Prediction]:
+    """What the bundle says of two pages: loading alone does not show that a bundle can be used."""
+    return Predictor(bundle.load(folder), "cpu").predict(PAGES)
+
+
+def refused(folder: Path) -> str:
+    with pytest.raises(BundleError) as caught:
+        scored(folder)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def resave(folder: Path, edit: Callable[[dict[str, torch.Tensor]], None]) -> None:
+    """Change the weights and make the description fit them."""
+    path = weights_of(folder)
+    tensors = {name: tensor.clone() for name, tensor in load_file(path).items()}
+    edit(tensors)
+    save_file(tensors, path)
+    digest = file_digest(path)
+    change(folder, lambda c: c["members"][0].update(sha256=digest))
+
+
+Members = list[tuple[MemberSpec, dict[str, torch.Tensor]]]
+
+
+def other_members(folder: Path, seed: int) -> Members:
+    """The bundle's members with random weights."""
+    generator = torch.Generator().manual_seed(seed)
+    members = []
+    for member in bundle.read_spec(folder).members:
+        tensors = load_file(folder / member.weights)
+        for name, tensor in tensors.items():
+            tensors[name] = torch.rand(tensor.shape, generator=generator).to(tensor.dtype)
+        members.append((member, tensors))
+    return members
+
+
+def rewrite(folder: Path, members: Members, name: str) -> None:
+    values = {"temperature": 1.0, "bias": 0.0, "threshold": 0.25}
+    bundle.write(folder, members, name=name, fitted_on="", provenance={}, **values)  # type: ignore[arg-type]
+
+
+def places(content: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The path of every value of a JSON document, but for the provenance, which nothing reads."""
+    inner = content.items() if isinstance(content, dict) else enumerate(content)
+    for key, value in inner:
+        if key != "provenance":
+            yield (*path, key)
+            if isinstance(value, dict | list):
+                yield from places(value, (*path, key))
+
+
+def put(content: Any, path: tuple[Any, ...], value: object) -> None:
+    for key in path[:-1]:
+        content = content[key]
+    content[path[-1]] = value

@@ -1,0 +1,238 @@
+"""From a recipe to the network that is trained: what learns, what is frozen, and in which type it is held."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from amf.errors import RecipeError
+from amf.model.classifier import Classifier
+from amf.model.torchvision_shim import ensure_torchvision
+from amf.training.learner import Trainee
+from amf.training.lora import adapt
+from amf.training.network import (
+    build_classifier,
+    decay_groups,
+    hold_frozen_in,
+    recompute_activations,
+    trainable_state,
+)
+from amf.training.recipe import Model, override, read_recipe
+from test.support.paths import ROOT
+from test.support.small import FAMILIES, TARGETS, adapted_recipe, compact_recipe, publish
+
+
+def parameters(module: nn.Module, trainable: bool) -> int:
+    return sum(p.numel() for p in module.parameters() if p.requires_grad == trainable)
+
+
+def vit_parameters(width: int, depth: int, fc1: int, positions: int) -> int:
+    """A ViT/14 with 4 registers, layer scale and SwiGLU, counted by hand: weights, then biases."""
+    block = width * 3 * width + width * width + width * fc1 + fc1 // 2 * width
+    block += 3 * width + width + fc1 + width
+    block += 2 * 2 * width + 2 * width  # two layer norms, two layer scales
+    return depth * block + 3 * 14 * 14 * width + width + (1 + 4 + positions) * width + 2 * width
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "depth", "fc1", "positions", "embedding"),
+    [
+        ("h-optimus-0", 1536, 40, 8192, 256, 1536),  # positions of the 16 x 16 patches alone
+        ("virchow2", 1280, 32, 6832, 261, 2560),  # class and register tokens have positions too
+    ],
+)
+def test_full_size_recipes_build_without_memory_and_count_right(
+    name: str, width: int, depth: int, fc1: int, positions: int, embedding: int
+) -> None:
+    spec = read_recipe(ROOT / "recipes" / f"{name}.yaml").model
+    assert spec.lora is not None
+    ensure_torchvision()
+    from timm.layers import set_fast_norm
+
+    set_fast_norm(False)  # an earlier test may have set it, and it asks for autocast, which meta has not
+    with torch.device("meta"):
+        classifier = Classifier(spec.backbone, spec.arguments, spec.head)
+        adapt(classifier.backbone, spec.lora)
+        trainee = Trainee(classifier, domains=10)
+    assert {p.device.type for p in trainee.parameters()} == {"meta"}
+    assert parameters(trainee, trainable=False) == vit_parameters(width, depth, fc1, positions)
+
+    # an adapter of rank r on a layer of a inputs and b outputs has r a + b r values
+    layers = (width + 3 * width) + (width + width) + (width + fc1) + (fc1 // 2 + width)
+    adapters = 8 * depth * layers
+    head = embedding * 256 + 256 + 256 + 1
+    assert parameters(classifier, trainable=True) == adapters + head
+    assert parameters(trainee, trainable=True) == adapters + head + 256 * 10 + 10
+
+    logits, embeddings, domains = trainee(torch.empty(2, 3, 224, 224, device="meta"), 1.0)
+    assert (logits.shape, embeddings.shape, domains.shape) == ((2,), (2, 256), (2, 10))
+
+
+@pytest.mark.parametrize("backbone", FAMILIES)
+def test_the_network_is_that_of_the_seed_and_of_the_published_weights(tmp_path: Path, backbone: str) -> None:
+    weights = publish(tmp_path / "weights.safetensors", backbone)
+    spec = adapted_recipe(weights, backbone).model
+    states = [build_classifier(spec, seed).state_dict() for seed in (0, 0, 1)]
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])
+    differing = {k for k in states[0] if not torch.equal(states[0][k], states[2][k])}
+    assert differing == {k for k in states[0] if "lora_A" in k or k.startswith(("hidden", "logit"))}
+    assert not any(t.is_meta for t in states[0].values())
+
+
+@pytest.mark.parametrize("arguments", [{"depht": 2}, {"embed_dim": 33}])
+def test_arguments_that_the_backbone_refuses_are_one_sentence(
+    tmp_path: Path, arguments: dict[str, int]
+) -> None:
+    recipe = override(compact_recipe(), {"model.backbone": "h-optimus-0", "model.arguments": arguments})
+    with pytest.raises(
+        RecipeError, match=r"model\.arguments: backbone 'h-optimus-0' cannot be built"
+    ) as caught:
+        build_classifier(recipe.model, 0)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_frozen_backbone_leaves_the_head_to_learn(tmp_path: Path) -> None:
+    recipe = adapted_recipe(publish(tmp_path / "weights.safetensors", "h-optimus-0"))
+    recipe = override(recipe, {"model.train": "head", "model.lora": None})
+    trainee = Trainee(build_classifier(recipe.model, 0), domains=3)
+    assert parameters(trainee, trainable=True) == (32 * 16 + 16) + (16 + 1) + (16 * 3 + 3)
+    trainee.train()
+    assert not trainee.classifier.backbone.training
+    assert trainee.classifier.hidden.training
+
+
+def test_what_is_trainable_is_saved_and_nothing_else(tmp_path: Path) -> None:
+    whole = Trainee(build_classifier(compact_recipe().model, 0), domains=3)
+    assert trainable_state(whole).keys() == whole.state_dict().keys()  # batch statistics included
+    recipe = adapted_recipe(publish(tmp_path / "weights.safetensors", "h-optimus-0"))
+    some = Trainee(build_classifier(recipe.model, 0), domains=3)
+    assert trainable_state(some).keys() == {n for n, p in some.named_parameters() if p.requires_grad}
+    for name, tensor in trainable_state(some).items():  # the network's own memory
+        assert tensor.data_ptr() == some.state_dict()[name].data_ptr()
+
+
+def test_batch_statistics_move_where_they_are_learnt_and_nowhere_else() -> None:
+    trainee = Trainee(build_classifier(compact_recipe().model, 0), domains=3)
+    norm = trainee.classifier.backbone.norm
+    x = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    trainee.train()(x, 1.0)
+    moved = norm.running_mean.clone()
+    assert moved.abs().max() > 0
+    norm.requires_grad_(False)
+    trainee.train()(x, 1.0)
+    assert torch.equal(norm.running_mean, moved)
+
+
+def test_frozen_weights_are_held_once_in_the_compute_type(tmp_path: Path) -> None:
+    recipe = adapted_recipe(publish(tmp_path / "weights.safetensors", "h-optimus-0"))
+    trainee = Trainee(build_classifier(recipe.model, 0), domains=3)
+    hold_frozen_in(trainee, torch.bfloat16)
+    assert {p.dtype for p in trainee.parameters() if not p.requires_grad} == {torch.bfloat16}
+    assert {p.dtype for p in trainee.parameters() if p.requires_grad} == {torch.float32}
+    compact = Trainee(build_classifier(compact_recipe().model, 0), domains=3).requires_grad_(False)
+    hold_frozen_in(compact, torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16):  # batch norms kept the type of their statistics
+        assert compact.eval()(torch.zeros(2, 3, 32, 32), 1.0)[0].isfinite().all()
+
+
+@pytest.mark.parametrize(("share", "recomputed"), [(0.0, []), (0.5, [1]), (1.0, [0, 1])])
+def test_recomputing_blocks_changes_no_gradient(tmp_path: Path, share: float, recomputed: list[int]) -> None:
+    recipe = adapted_recipe(publish(tmp_path / "weights.safetensors", "h-optimus-0"))
+    gradients = []
+    for applied in (0.0, share):
+        classifier = build_classifier(recipe.model, 0).train()
+        recompute_activations(classifier, applied)
+        blocks = classifier.backbone.model.blocks
+        changed = [i for i, block in enumerate(blocks) if "forward" in vars(block)]
+        assert changed == (recomputed if applied == share else [])
+        x = torch.randn(4, 3, 28, 28, generator=torch.Generator().manual_seed(0))
+        torch.manual_seed(1)  # dropout: the second pass must draw what the first drew
+        classifier(x)[0].sum().backward()
+        gradients.append([p.grad for p in classifier.parameters() if p.requires_grad])
+        with torch.inference_mode():
+            classifier.eval()(x)
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
+def test_a_backbone_without_timm_blocks_cannot_recompute() -> None:
+    with pytest.raises(RecipeError, match="activation_checkpointing: this backbone has no blocks"):
+        recompute_activations(build_classifier(compact_recipe().model, 0), 0.5)
+
+
+def grouped(module: nn.Module) -> list[set[str]]:
+    """Names of the parameters that decay, and of those that do not."""
+    names = {parameter: name for name, parameter in module.named_parameters()}
+    groups = decay_groups(module, 0.1)
+    assert [group["weight_decay"] for group in groups] == [0.1, 0.0]
+    return [{names[parameter] for parameter in group["params"]} for group in groups]
+
+
+@pytest.mark.parametrize("changes", [{}, {"model.symmetric": True}])
+def test_filters_and_matrices_decay_norms_and_biases_do_not(changes: dict[str, bool]) -> None:
+    spec = override(compact_recipe(), changes).model
+    module = Trainee(build_classifier(spec, seed=0), domains=3)
+    decayed, exempt = grouped(module)
+    assert decayed | exempt == {name for name, _ in module.named_parameters()}
+    assert all(("norm" in name or "bias" in name) == (name in exempt) for name in decayed | exempt)
+    assert sum("conv" in name for name in decayed) == 4
+    assert {"domain_head.linear.weight"} < decayed
+    assert {"domain_head.linear.bias", "classifier.logit.bias"} < exempt
+
+
+def test_a_vits_weight_decay_is_grouped_as_timm_does(tmp_path: Path) -> None:
+    recipe = adapted_recipe(publish(tmp_path / "weights.safetensors", "h-optimus-0"))
+    whole = recipe.model.model_copy(update={"train": "all", "lora": None})
+    vit = build_classifier(whole, seed=0).backbone.model
+    from timm.optim import param_groups_weight_decay
+
+    exempt, decayed = param_groups_weight_decay(vit, 0.1, no_weight_decay_list=vit.no_weight_decay())
+    names = {parameter: name for name, parameter in vit.named_parameters()}
+    assert grouped(vit) == [{names[p] for p in group["params"]} for group in (decayed, exempt)]
+    assert "cls_token" in grouped(vit)[1]
+    adapted = build_classifier(recipe.model, seed=0)
+    decayed_names, exempt_names = grouped(adapted)
+    assert sum("lora_" in name for name in decayed_names) == 2 * 2 * len(TARGETS)
+    assert exempt_names == {"hidden.0.bias", "logit.bias"}
+
+
+def test_the_embedding_is_taken_before_dropout() -> None:
+    classifier = build_classifier(override(compact_recipe(), {"model.dropout": 0.9}).model, seed=0).train()
+    x = torch.randn(4, 3, 32, 32)
+    (logits, embeddings), (others, same) = classifier(x), classifier(x)
+    assert torch.equal(embeddings, same)
+    assert not torch.equal(logits, others)
+    assert embeddings.all()  # GELU gives no exact zeros, dropout nine in ten
+
+
+def test_frozen_blocks_stay_as_published_and_their_norms_too() -> None:
+    spec = Model(backbone="efficientnet-lite0", weights="imagenet", train="all", frozen_blocks=3, hidden=8)
+    network = Trainee(build_classifier(spec, seed=0), domains=2).train()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    optimiser = torch.optim.SGD([p for p in network.parameters() if p.requires_grad], 0.1)
+    logits, _, domains = network(torch.randn(4, 3, 64, 64), 1.0)
+    (logits.square().sum() + domains.sum()).backward()
+    optimiser.step()
+    changed = {name for name, tensor in network.state_dict().items() if not torch.equal(tensor, before[name])}
+    front = ("classifier.backbone.stem.", *(f"classifier.backbone.blocks.{block}." for block in range(3)))
+    assert not any(name.startswith(front) for name in changed)
+    assert {"classifier.backbone.blocks.3.layers.0.norm.running_mean", "classifier.logit.weight"} <= changed
+    assert changed <= trainable_state(network).keys()  # nothing that was learnt is left out of a checkpoint
+    assert not any(name.startswith(front) for name in trainable_state(network))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"backbone": "compact"}, {"weights": "random"}, {"train": "head"}, {"backbone": "h-optimus-0"}],
+)
+def test_blocks_are_frozen_only_where_there_are_published_ones(changes: dict[str, str]) -> None:
+    spec = {"backbone": "efficientnet-lite0", "weights": "imagenet", "train": "all", "frozen_blocks": 3}
+    with pytest.raises(ValueError, match="frozen_blocks is for an EfficientNet-Lite"):
+        Model.model_validate(spec | changes)
+
+
+def test_more_frozen_blocks_than_there_are_is_refused() -> None:
+    spec = Model(backbone="efficientnet-lite0", weights="imagenet", train="all", frozen_blocks=17)
+    with pytest.raises(RecipeError, match="frozen_blocks is 17, expected at most the network's 16"):
+        build_classifier(spec, seed=0)

@@ -1,0 +1,140 @@
+"""Recipes are checked when they are read, and every fault is named."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from amf.errors import RecipeError
+from amf.training.recipe import BASELINE, override, parse_recipe, read_recipe, read_variants, write_recipe
+from test.support.paths import ROOT
+from test.support.small import compact_recipe
+
+# `sources` names data sets (amf.data.recipe), `lodo` the recipes of a reproduction (amf.experiments.plan)
+TRAINING = [
+    path
+    for path in sorted((ROOT / "recipes").glob("*.yaml"))
+    if not {"sources", "variants", "lodo"} & yaml.safe_load(path.read_text()).keys()
+]
+
+
+def test_the_recipes_that_the_readme_promises_are_there() -> None:
+    assert {"compact", "h-optimus-0", "virchow2"} <= {path.stem for path in TRAINING}
+
+
+@pytest.mark.parametrize("path", TRAINING, ids=lambda path: path.stem)
+def test_every_training_recipe_parses_and_survives_being_saved(path: Path, tmp_path: Path) -> None:
+    recipe = read_recipe(path)
+    write_recipe(recipe, tmp_path / "recipe.yaml")
+    assert read_recipe(tmp_path / "recipe.yaml") == recipe
+    assert recipe.name == path.stem
+
+
+def test_the_trial_changes_what_ships_in_one_way_each() -> None:
+    variants = read_variants(ROOT / "recipes" / "trial-compact.yaml")
+    base, shipped = (
+        variants[BASELINE].model_dump(),
+        read_recipe(ROOT / "recipes" / "compact.yaml").model_dump(),
+    )
+    assert base["optimise"] == shipped["optimise"]
+    assert base["model"] == {
+        **shipped["model"],
+        "arguments": {"widths": [16, 32, 64, 128]},
+        "storage": "float32",
+    }
+    assert len(variants) > 20
+    assert len({recipe.model_dump_json(exclude={"name"}) for recipe in variants.values()}) == len(variants)
+
+
+def test_the_defaults_are_the_papers() -> None:
+    recipe = parse_recipe(
+        {"name": "a", "model": {"backbone": "compact", "weights": "random", "train": "all"}}, "a"
+    )
+    assert (recipe.loss.gamma, recipe.loss.contrastive, recipe.loss.domain) == (2.0, 0.5, 0.1)
+    assert recipe.loss.labels == "soft"
+    assert recipe.loss.adaptive_weight
+    assert recipe.sampling.hard_mining
+    assert recipe.augmentation == "medium"
+
+
+FAULTS: dict[str, tuple[dict[str, Any], str]] = {
+    "unknown key": ({"surprise": 1}, "surprise: Extra inputs are not permitted, found 1"),
+    "unknown nested key": ({"optimise.epoch": 3}, "optimise.epoch: Extra inputs"),
+    "no epochs": (
+        {"optimise.epochs": 0},
+        "optimise.epochs: Input should be greater than or equal to 1, found 0",
+    ),
+    "a rate of 1": ({"optimise.learning_rate": 1}, "optimise.learning_rate: Input should be less than 1"),
+    "a word for a number": ({"optimise.batch": "many"}, "optimise.batch"),
+    "not a number": ({"optimise.learning_rate": float("nan")}, "optimise.learning_rate"),
+    "infinite decay": ({"optimise.weight_decay": float("inf")}, "optimise.weight_decay"),
+    "unknown backbone": (
+        {"model.backbone": "resnet"},
+        "backbone 'resnet' is unknown, expected one of compact",
+    ),
+    "unknown augmentation": ({"augmentation": "wild"}, "augmentation 'wild': expected one of none"),
+    "unknown mixup": ({"mixup": "wild"}, "mixup 'wild': expected one of standard"),
+    "gamma without a slope": ({"loss.gamma": 0.5}, "gamma is 0.5, expected 0 or at least 1"),
+    "adapters without lora": ({"model.train": "lora"}, "train is 'lora', expected 'lora' exactly where"),
+    "random and frozen": ({"model.train": "head"}, "weights are random and train is 'head'"),
+    "a field beyond the patch": ({"model.field_of_view_px": 129}, "model.field_of_view_px"),
+    "adapters on compact": (
+        {"model.train": "lora", "model.lora": {}, "model.weights": "hub"},
+        "the compact backbone is trained whole",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_named(fault: str) -> None:
+    changes, message = FAULTS[fault]
+    with pytest.raises(RecipeError) as caught:
+        override(compact_recipe(), changes)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_several_faults_are_counted() -> None:
+    with pytest.raises(RecipeError, match="and 1 further fault"):
+        override(compact_recipe(), {"optimise.epochs": 0, "optimise.batch": 1})
+
+
+def test_override_changes_those_values_alone() -> None:
+    before = compact_recipe()
+    after = override(before, {"optimise.epochs": 7, "mixup": None, "model.arguments": {"blocks": 2}})
+    assert after.optimise.epochs == 7
+    assert after.mixup is None
+    assert after.model.arguments == {"blocks": 2}
+    assert (
+        override(
+            after, {"optimise.epochs": 4, "mixup": "standard", "model.arguments": before.model.arguments}
+        )
+        == before
+    )
+
+
+@pytest.mark.parametrize("key", ["optimize.epochs", "name.first", "model.lora.rank"])
+def test_override_refuses_a_section_that_is_not_there(key: str) -> None:
+    with pytest.raises(RecipeError, match=f"{key} is unknown"):
+        override(compact_recipe(), {key: 1})
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no such file"),
+        ("a: [", "is not valid YAML"),
+        ("- 1", "found"),
+        ("", "found None"),
+    ],
+)
+def test_a_file_that_is_no_recipe_is_refused(tmp_path: Path, content: str | None, message: str) -> None:
+    path = tmp_path / "recipe.yaml"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(RecipeError) as caught:
+        read_recipe(path)
+    assert message in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
