@@ -1,6 +1,6 @@
 """Check a job's answer as the organisers' evaluation does, and against what the fixtures are known to give.
 
-    python3 test/container/check_output.py ANSWER EXPECTED  exit code 0: as expected; 1: not, each fault a line
+    python3 test/container/check_output.py ANSWER EXPECTED  exit code 0: right; 1: not, each fault a line
 
 Needs nothing but Python, so that test.sh runs anywhere.
 """
