@@ -1,0 +1,81 @@
+"""The field's words, in any case and spacing: labels, votes, and which categories name a mitotic figure.
+
+All other modules ask here, so that a word is understood alike in every table and by every command.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+
+from amf.errors import DataError
+
+LABELS_EXPECTED = "AMF or NMF, atypical or normal, True or False, yes or no, 1 or 0"
+
+_MITOSIS = r"(?:mitos[ei]s|mitotic(?:figures?|cells?|events?)?|mfs?)"
+_FIGURE = rf"(?:{_MITOSIS}|figures?)"
+_ATYPICAL = rf"(?:amfs?|atypical{_FIGURE}?|{_FIGURE}atypical)"
+_NORMAL = rf"(?:nmfs?|(?:normal|typical){_FIGURE}?|{_FIGURE}(?:normal|typical)|no[nt]{_ATYPICAL})"
+
+AMF = re.compile(rf"{_ATYPICAL}|true|yes|[ty]")
+NMF = re.compile(rf"{_NORMAL}|false|no|[fn]")
+UNSURE = re.compile("unsure|notsure|uncertain|unclear|undecided|unknown|dontknow")
+EMPTY = re.compile("|na|nan|none|null")
+MITOTIC_FIGURE = re.compile(rf"true{_MITOSIS}|{_MITOSIS}|{_ATYPICAL}|{_NORMAL}")
+LOOK_ALIKE = re.compile(
+    rf"(?:non?|not)a?{_MITOSIS}|negatives?|"
+    rf".*(?:hardnegative|falsepositive|look(?:ing)?alike|impost[eo]r|mimic|pseudo{_MITOSIS}|{_MITOSIS}like).*"
+)
+
+
+def label_of(value: object, spellings: Mapping[str, int] | None = None) -> int | None:
+    """Read a label: 1 for an AMF, 0 for an NMF, None where the cell is empty.
+
+    Parameters
+    ----------
+    value : a cell of any table: text, bool, number, or what pandas calls missing.
+    spellings : words of this table besides those that are always understood, and their labels.
+
+    Raises
+    ------
+    DataError : another word.
+    """
+    key = _key(value)
+    for word, label in (spellings or {}).items():
+        if _key(word) == key:
+            return label
+    if key in ("0", "1"):
+        return int(key)
+    if AMF.fullmatch(key):
+        return 1
+    if NMF.fullmatch(key):
+        return 0
+    if EMPTY.fullmatch(key):
+        return None
+    more = f" or {', '.join(spellings)}" if spellings else ""
+    raise DataError(f"the label is {str(value)!r}, expected {LABELS_EXPECTED}{more}")
+
+
+def vote_of(value: object, spellings: Mapping[str, int] | None = None) -> int | None:
+    """Read an expert's vote, as `label_of`; None where the expert was unsure, too."""
+    return None if UNSURE.fullmatch(_key(value)) else label_of(value, spellings)
+
+
+def votes_of(cells: Iterable[object], spellings: Mapping[str, int] | None = None) -> str:
+    """The votes given as a compact string: "110" is AMF, AMF, NMF."""
+    votes = (vote_of(cell, spellings) for cell in cells)
+    return "".join(str(vote) for vote in votes if vote is not None)
+
+
+def names_mitotic_figure(category: object) -> bool | None:
+    """Whether a category is of mitotic figures: True, False for look-alikes, None for other words."""
+    key = _key(category)
+    if LOOK_ALIKE.fullmatch(key):
+        return False
+    return True if MITOTIC_FIGURE.fullmatch(key) else None
+
+
+def _key(value: object) -> str:
+    """A word without case, spaces and signs; "0" or "1" for "1.0" and the like, another number as it is."""
+    text = str(value).strip().casefold()
+    if number := re.fullmatch(r"[+]?([01])([.,]0*)?", text):
+        return number[1]
+    return text if re.search("[0-9]", text) else "".join(filter(str.isalnum, text))
