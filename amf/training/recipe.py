@@ -173,20 +173,48 @@ class Recipe(_Section):
 
 
 def read_recipe(path: Path) -> Recipe:
-    """Read a recipe file.
+    """Read a recipe file, laid over its `base` (see `_read`).
 
     Raises
     ------
     RecipeError : no such file, not YAML, an unknown key or a value out of range; the key is named. Also a
         grid or variants: they stand for many recipes.
     """
-    content = read_yaml(path)
-    for section, command in (("grid", "lodo"), ("variants", "trial")):
+    content, source = _read(path)
+    for section, commands in (("grid", "`amf lodo`"), ("variants", "`amf trial` or `amf ablate`")):
         if isinstance(content, dict) and section in content:
             raise RecipeError(
-                f"{path} has the section {section!r}, expected a single recipe: only `amf {command}` runs it"
+                f"{path} has the section {section!r}, expected a single recipe: only {commands} runs it"
             )
-    return parse_recipe(content, str(path))
+    return parse_recipe(content, source)
+
+
+def _read(path: Path, above: tuple[Path, ...] = ()) -> tuple[Any, str]:
+    """A recipe file's content, and the words for it in an error.
+
+    The key `base` names another recipe file, relative to this one's folder: its values hold where this file
+    gives none. Sections are merged key by key; a list or null replaces what the base has. A file's `name` is
+    always its own. `above` are the files whose base this one is.
+    """
+    content = read_yaml(path)
+    if not isinstance(content, dict) or "base" not in content:
+        return content, str(path)
+    base, chain = content.pop("base"), (*above, path.resolve())
+    if not isinstance(base, str):
+        raise RecipeError(f"{path}: base is {base!r}, expected the path of a recipe")
+    if (below := path.parent / base).resolve() in chain:
+        raise RecipeError(f"{path}: base {base} leads back to {below.name}, expected no circle")
+    values, source = _read(below, chain)
+    if not isinstance(values, dict):
+        raise RecipeError(f"{source} holds {values!r}, expected a recipe, which {path} names as its base")
+    values.pop("name", None)
+    return _laid_over(values, content), f"{path} on {source}"
+
+
+def _laid_over(base: Any, changes: Any) -> Any:
+    if not (isinstance(base, dict) and isinstance(changes, dict)):
+        return changes
+    return {**base, **{key: _laid_over(base.get(key), value) for key, value in changes.items()}}
 
 
 def read_grid(path: Path) -> list[Recipe]:
@@ -200,11 +228,11 @@ def read_grid(path: Path) -> list[Recipe]:
     ------
     RecipeError : as `read_recipe`, or a grid that is not lists of different values by key.
     """
-    content = read_yaml(path)
+    content, source = _read(path)
     if not isinstance(content, dict) or "grid" not in content:
-        return [parse_recipe(content, str(path))]
+        return [parse_recipe(content, source)]
     grid = content.pop("grid")
-    return combinations(parse_recipe(content, str(path)), grid, str(path))
+    return combinations(parse_recipe(content, source), grid, source)
 
 
 def combinations(base: Recipe, grid: Any, source: str) -> list[Recipe]:
@@ -235,7 +263,7 @@ def read_variants(path: Path) -> dict[str, Recipe]:
     ------
     RecipeError : as `read_recipe`, or variants that are not changes by name.
     """
-    content = read_yaml(path)
+    content, source = _read(path)
     variants = content.pop("variants", None) if isinstance(content, dict) else None
     if (
         not isinstance(variants, dict)
@@ -245,7 +273,7 @@ def read_variants(path: Path) -> dict[str, Recipe]:
         raise RecipeError(
             f"{path}: variants is {variants!r}, expected a set of changes by name, none named {BASELINE!r}"
         )
-    base = parse_recipe(content, str(path))
+    base = parse_recipe(content, source)
     changed = {
         str(name): override(base, {"name": f"{base.name}: {name}", **changes})
         for name, changes in variants.items()

@@ -138,3 +138,56 @@ def test_a_file_that_is_no_recipe_is_refused(tmp_path: Path, content: str | None
     assert message in str(caught.value)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+BASE = """
+name: plain
+model: {backbone: compact, weights: random, train: all, arguments: {widths: [8, 16]}}
+optimise: {epochs: 7, batch: 32}
+"""
+
+
+def test_a_recipe_states_what_differs_from_its_base(tmp_path: Path) -> None:
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "plain.yaml").write_text(BASE)
+    (tmp_path / "recipes" / "short.yaml").write_text(
+        "base: ../plain.yaml\nname: short\noptimise: {epochs: 2}"
+    )
+    path = tmp_path / "recipes" / "shorter.yaml"
+    path.write_text("base: short.yaml\nname: shorter\nmixup: null\noptimise: {epochs: 1}\n")
+    plain = read_recipe(tmp_path / "plain.yaml")
+    assert read_recipe(path) == override(plain, {"name": "shorter", "mixup": None, "optimise.epochs": 1})
+    write_recipe(read_recipe(path), tmp_path / "saved.yaml")
+    assert "base" not in yaml.safe_load((tmp_path / "saved.yaml").read_text()), "a saved recipe is whole"
+
+    (tmp_path / "trial.yaml").write_text("base: plain.yaml\nname: t\nvariants: {a: {mixup: null}}")
+    path.write_text("base: ../trial.yaml\nname: u\nvariants: {b: {optimise.epochs: 3}}")
+    assert list(read_variants(path)) == [BASELINE, "a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("base: absent.yaml", "absent.yaml: no such file"),
+        ("base: [plain.yaml]", "expected the path of a recipe"),
+        ("base: derived.yaml", "base derived.yaml leads back to derived.yaml"),
+        ("base: circle.yaml", "circle.yaml: base derived.yaml leads back to derived.yaml"),
+        ("base: list.yaml", "list.yaml holds [1], expected a recipe"),
+        ("base: plain.yaml", "derived.yaml on {folder}/plain.yaml: name: Field required"),
+        ("base: plain.yaml\nname: a\nloss: {gama: 2}", "loss.gama: Extra inputs"),
+    ],
+)
+def test_a_faulty_base_is_named(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "derived.yaml"
+    path.write_text(text)
+    (tmp_path / "plain.yaml").write_text(BASE)
+    (tmp_path / "circle.yaml").write_text("base: derived.yaml")
+    (tmp_path / "list.yaml").write_text("[1]")
+    with pytest.raises(RecipeError) as caught:
+        read_recipe(path)
+    assert message.format(folder=tmp_path) in str(caught.value)
+
+
+def test_virchow2_is_trained_as_h_optimus_0() -> None:
+    ours, theirs = (read_recipe(ROOT / "recipes" / f"{name}.yaml") for name in ("virchow2", "h-optimus-0"))
+    assert ours == override(theirs, {"name": "virchow2", "model.backbone": "virchow2"})
