@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Run the image under the platform's restrictions and check it, exec or invoke, as its label says: its answers to
 # every job of test/input/, what it makes of broken jobs and bundles, and what it holds besides. An invoke image
-# gets all jobs one after the other through one process. Ends with code 1 on the first mismatch.
+# gets all jobs one after the other through one process. Ends with code 1 on the first mismatch. An image with
+# another bundle than model/ is held against `inference.py` on that bundle, run by a Python that has torch.
 #
 #     ./test.sh [OPTION OF docker create …]        e.g. --gpus all, which an NVIDIA engine gets anyway
 #
@@ -115,7 +116,7 @@ stop_server() {
 
 check_answer() { # JOB
     [[ $(ls -A "$work/output") == "$answer" ]] || fail "$1 left $(ls -A "$work/output") in /output"
-    python3 test/container/check_output.py "$work/output/$answer" test/expected.json || fail "$1: wrong answer"
+    python3 test/container/check_output.py "$work/output/$answer" "$expected" || fail "$1: wrong answer"
 }
 
 check_refused() { # SENTENCE
@@ -153,6 +154,25 @@ check_other_bundle() {
     check_log 'bundle uploaded on '
     if grep -q atypical "$work/output/$answer"; then fail "the bundle in /opt/ml/model was not used"; fi
     echo "a bundle in /opt/ml/model wins"
+}
+
+# Answers to expect of an image whose bundle is not the checkout's: those of inference.py here, if it can run.
+expect_of_another_bundle() {
+    local python
+    mkdir -p "$work/built-in" "$work/reference"
+    docker run --rm --network none --entrypoint tar "$image" --create --directory /opt/app/model . |
+        tar --extract --directory "$work/built-in" || fail "the bundle of $image cannot be read"
+    for python in .venv/bin/python python3; do
+        if "$python" -c 'import torch' 2>"$work/no-torch"; then
+            "$python" inference.py --input test/input/tiff --output "$work/reference" --model "$work/built-in" \
+                --device cpu >"$work/reference.log" || fail "inference.py cannot score by the bundle of $image"
+            expected=$work/reference/$answer
+            echo "$image holds another bundle than model/: its answers are held against those of inference.py"
+            return
+        fi
+    done
+    expected=--form
+    echo "$image holds another bundle than model/, and no Python here has torch: only the form is checked"
 }
 
 test_exec() {
@@ -238,8 +258,12 @@ test_invoke() {
 user=$(docker image inspect --format '{{.Config.User}}' "$image")
 [[ -n $user && $user != root && $user != 0 && $user != 0:* ]] || fail "$image runs as root: USER is '$user'"
 
-echo "== what the image holds besides"
 inside() { docker run --rm --network none --read-only --entrypoint sh "$image" -c "$1"; }
+expected=test/expected.json
+inside 'cat /opt/app/model/bundle.json' >"$work/bundle.json"
+if ! cmp --silent "$work/bundle.json" model/bundle.json; then expect_of_another_bundle; fi
+
+echo "== what the image holds besides"
 found=$(inside 'for name in cc c++ gcc g++ cpp clang rustc; do command -v $name; done; ls /usr/bin/*-gcc* 2>/dev/null; true')
 [[ -z $found ]] || fail "$image holds compilers: $found"
 found=$(inside 'ls -d ~root/.cache /tmp/* /opt/app/.git ~root/.ssh ~root/.netrc ~root/.docker \

@@ -359,6 +359,7 @@ BILL = '{"components": [{"purl": "pkg:pypi/torch@2.0+cpu"}, {"purl": "pkg:deb/ba
 
 ANSWER_NAME = "multiple-mitotic-figure-classification.json"
 NO_JOB = "/input/inputs.json cannot be read: No such file or directory"
+BUNDLE = '{"name": "ours"}'
 
 
 def engine(
@@ -380,6 +381,7 @@ def engine(
     refused="422 ",
     server_code=0,
     leaves="",
+    bundle=BUNDLE,
 ):
     """A `docker` whose containers behave as told: an exec image's by default, an invoke image's with `api`.
 
@@ -408,6 +410,8 @@ case "$1" in
     run)
         case "$*" in
             *'command -v'*) printf '%s' '{compilers}' ;;
+            *model/bundle.json*) printf '%s' '{bundle}' ;;
+            *--directory*) tar --create --files-from /dev/null ;;
             *'ls -d'*) printf '%s' '{leftovers}' ;;
             *sbom.json*) printf '%s' '{bill}' ;;
             *env) echo '{variable}' ;;
@@ -445,6 +449,7 @@ esac
 def one_job(tmp_path):
     write_checkout(tmp_path, "test/input/tiff/inputs.json")
     write_checkout(tmp_path, "test/expected.json", ANSWER)
+    write_checkout(tmp_path, "model/bundle.json", BUNDLE)
     write_checkout(tmp_path, "requirements.txt", "torch==2.0\n")
 
 
@@ -465,6 +470,26 @@ def test_with_a_gpu_the_answers_must_come_from_it(script, api):
 
     assert done.returncode == 1
     assert "the log lacks ' on cuda': stack.tif: 1 figures; bundle compact on cpu" in done.stderr
+
+
+@pytest.mark.usefixtures("one_job")
+@pytest.mark.parametrize(("answer", "code"), [(ANSWER, 0), (ANSWER.replace("0.25", "0.75"), 1)])
+def test_an_image_with_another_bundle_is_held_against_inference_py(script, tmp_path, answer, code):
+    reference = f"""
+import pathlib, sys
+arguments = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+assert pathlib.Path(arguments["--model"]).name == "built-in"
+(pathlib.Path(arguments["--output"]) / "{ANSWER_NAME}").write_text('{answer}')
+"""
+    write_checkout(tmp_path, "inference.py", reference)
+    write_checkout(tmp_path, "torch.py")
+    write_checkout(tmp_path, "test/expected.json", ANSWER.replace("0.25", "0.5"))
+    done = script("test.sh", docker=engine(bundle='{"name": "hers"}'))
+
+    assert done.returncode == code, done.stderr
+    assert (
+        "holds another bundle than model/: its answers are held against those of inference.py" in done.stdout
+    )
 
 
 @pytest.mark.usefixtures("one_job")
