@@ -13,9 +13,8 @@ import time
 
 import torch
 
-from amf.augmentation.mixup import MIXUPS, mix
 from amf.augmentation.randomness import generator_at
-from amf.augmentation.sets import AUGMENTATIONS, augment
+from amf.augmentation.sets import AUGMENTATIONS, MIXUPS, augment, mix
 
 FIELDS_PX = [64, 80, 128]
 

@@ -35,10 +35,10 @@ from torch.utils.data import DataLoader, Dataset
 from amf.data.figures import Figures, open_figures
 from amf.model.classifier import Classifier
 from amf.model.torchvision_shim import ensure_torchvision
+from amf.training.batches import Task
 from amf.training.learner import Learner, accelerator_for
 from amf.training.loop import train_epoch
 from amf.training.recipe import Recipe, override, read_recipe
-from amf.training.task import Task
 
 ROOT = Path(__file__).resolve().parent.parent
 CUDA = torch.cuda.is_available()

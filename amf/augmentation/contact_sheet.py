@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from amf.augmentation.mixup import MIXUPS, mix
 from amf.augmentation.randomness import generator_at
-from amf.augmentation.sets import AUGMENTATIONS, augment
+from amf.augmentation.sets import AUGMENTATIONS, MIXUPS, augment, mix
 from amf.errors import DataError, JobError
 from amf.inference.picture import read_picture
 

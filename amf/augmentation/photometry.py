@@ -1,4 +1,4 @@
-"""Changes of colour, sharpness, noise and visibility that leave every structure where it is.
+"""What changes the values of a training patch and leaves every structure where it is.
 
 All take and return (B, 3, H, W) float32 images in [0, 1] and draw one set of parameters per patch; the result
 may leave [0, 1] and is clamped by the caller, once.
@@ -11,6 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from amf.augmentation.randomness import chance, normal, uniform
+
+HAEMATOXYLIN, EOSIN = (0.65, 0.70, 0.29), (0.07, 0.99, 0.11)
+"""Optical density of R, G, B per unit of dye (Ruifrok & Johnston 2001)."""
+
+DARKEST = 1 / 255
+"""The least intensity of an 8-bit image that has a finite optical density."""
 
 
 def jitter_color(
@@ -91,3 +97,75 @@ def cut_out(
     columns = (x >= left) & (x < left + side_px)  # (B, W)
     hidden = (rows[:, :, None] & columns[:, None, :])[:, None]  # (B, 1, H, W)
     return torch.where(hidden, images.mean(dim=(2, 3), keepdim=True), images)
+
+
+def stain_basis() -> Tensor:
+    """(3, 3) float32: columns of unit length for haematoxylin, eosin and what is perpendicular to both."""
+    h, e = torch.tensor(HAEMATOXYLIN), torch.tensor(EOSIN)
+    return F.normalize(torch.stack([h, e, torch.linalg.cross(h, e)], dim=1), dim=0)
+
+
+def jitter_stain(images: Tensor, generator: torch.Generator, gain: float, offset: float) -> Tensor:
+    """Amounts of haematoxylin, eosin and residual: each times 1 ± gain, plus ± offset (in optical density).
+
+    A dye absorbs: its amount adds up in optical density OD = −ln(intensity) (Beer and Lambert), so that is
+    where stain varies between laboratories and scanners.
+    """
+    basis = stain_basis().to(images.device)
+    gains, offsets = _draw(images, generator, gain, offset)
+    matrices = basis @ (gains * torch.linalg.inv(basis))  # (B, 3, 3): to amounts, scaled, and back
+    return _map_density(images, matrices, basis @ offsets)
+
+
+def jitter_density(images: Tensor, generator: torch.Generator, gain: float, offset: float) -> Tensor:
+    """Optical density of each colour channel: times 1 ± gain, plus ± offset."""
+    gains, offsets = _draw(images, generator, gain, offset)
+    return _map_density(images, torch.diag_embed(gains.squeeze(2)), offsets)
+
+
+def _draw(images: Tensor, generator: torch.Generator, gain: float, offset: float) -> tuple[Tensor, Tensor]:
+    """Gains and offsets, each (B, 3, 1)."""
+    gains = uniform(generator, (len(images), 3, 1), 1 - gain, 1 + gain, images)
+    offsets = uniform(generator, (len(images), 3, 1), -offset, offset, images)
+    return gains, offsets
+
+
+def _map_density(images: Tensor, matrices: Tensor, offsets: Tensor) -> Tensor:
+    """The images whose density is matrix · OD + offset; matrices (B, 3, 3), offsets (B, 3, 1)."""
+    log_intensity = images.clamp_min(DARKEST).log_().flatten(2)  # (B, 3, H · W) = −OD
+    return torch.baddbmm(-offsets, matrices, log_intensity).exp_().reshape(images.shape)
+
+
+def synthesise_amplitudes(
+    images: Tensor, generator: torch.Generator, alpha: float, gamma: float, beta: float
+) -> Tensor:
+    """Random Amplitude Spectrum Synthesis (paper reference 6: Qiao et al. 2024, arXiv 2409.04768).
+
+    A patch's Fourier phase says where structures are, its amplitude how strong each scale is: another
+    scanner's sharpness, noise and contrast. RASS multiplies each frequency's amplitude by δ ~ N(1, σ²) and
+    keeps the phase; σ runs from β for the patch's mean to α^γ + β for its finest detail, see
+    `amplitude_deviation`. Ours is that δ is cut off at zero, because a negative amplitude is a turned phase,
+    and that each channel is perturbed on its own.
+
+    Parameters
+    ----------
+    alpha : σ at the highest frequency, before the power.
+    gamma : how late σ rises with the frequency, above 0.
+    beta : σ at every frequency, the mean brightness included.
+    """
+    height, width = images.shape[-2:]
+    spectrum = torch.fft.rfft2(images)  # (B, 3, H, W // 2 + 1) complex
+    deviation = amplitude_deviation(height, width, alpha, gamma, beta).to(images.device)
+    factors = 1 + deviation * normal(generator, tuple(spectrum.shape), images)
+    perturbed: Tensor = torch.fft.irfft2(spectrum * factors.clamp_min(0), s=(height, width))  # (B, 3, H, W)
+    return perturbed
+
+
+def amplitude_deviation(height: int, width: int, alpha: float, gamma: float, beta: float) -> Tensor:
+    """σ[m, n] = (2 α √((m² + n²) / (H² + W²)))^γ + β for m in ±H/2, n in ±W/2: (H, W // 2 + 1) float32.
+
+    At the frequencies of torch.fft.rfft2.
+    """
+    m = torch.fft.fftfreq(height, d=1 / height)[:, None]
+    n = torch.fft.rfftfreq(width, d=1 / width)[None, :]
+    return (2 * alpha * torch.sqrt((m**2 + n**2) / (height**2 + width**2))) ** gamma + beta

@@ -1,4 +1,4 @@
-"""The augmentation sets by name: the paper's (section "Augmentation Strategy Evaluation") and two more.
+"""Augmentation sets and MixUp by name: the paper's (section "Augmentation Strategy Evaluation") and two more.
 
 The paper names its sets and gives no strengths, except that the medium set "combines spatial transforms with
 restrained color jitter and light blur" and that the heavy one adds "affine, cutout, strong noise/jitter".
@@ -12,15 +12,22 @@ resolution that they were scanned in, whatever size the backbone then wants.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from amf.augmentation.geometry import Warp, random_symmetry, warped_crop
-from amf.augmentation.photometry import add_noise, blur, cut_out, jitter_color
-from amf.augmentation.rass import synthesise_amplitudes
-from amf.augmentation.stain import jitter_density, jitter_stain
-from amf.errors import RecipeError
+from amf.augmentation.photometry import (
+    add_noise,
+    blur,
+    cut_out,
+    jitter_color,
+    jitter_density,
+    jitter_stain,
+    synthesise_amplitudes,
+)
 from amf.model.preprocess import centre_crop
 
 Photometric = Callable[[Tensor, torch.Generator], Tensor]
@@ -57,18 +64,6 @@ def register(name: str, augmentation: AugmentationSet) -> None:
     if name in AUGMENTATIONS:
         raise ValueError(f"augmentation {name!r} is already registered")
     AUGMENTATIONS[name] = augmentation
-
-
-def augmentation_named(name: str) -> AugmentationSet:
-    """The set of that name.
-
-    Raises
-    ------
-    RecipeError: there is none.
-    """
-    if name not in AUGMENTATIONS:
-        raise RecipeError(f"augmentation is {name!r}, expected one of: {', '.join(AUGMENTATIONS)}")
-    return AUGMENTATIONS[name]
 
 
 def augment(
@@ -203,3 +198,81 @@ register(
         photometric=(partial(jitter_density, gain=0.25, offset=0.06),),
     ),
 )
+
+
+@dataclass(frozen=True)
+class MixUp:
+    """MixUp (Zhang et al. 2018): each patch blended with another of its batch, its label by the same share.
+
+    λ ~ Beta(alpha, alpha) is a patch's own share. `across_domains` takes partners from other domains only, so
+    that what two domains have in common decides; a patch without such a partner stays as it is. The paper
+    names the three variants and gives no parameters.
+    """
+
+    alpha: float
+    across_domains: bool = False
+
+
+MIXUPS = {
+    "standard": MixUp(alpha=0.3),  # most patches stay close to one of the two
+    "strong": MixUp(alpha=1.0),  # every share is equally likely
+    "domain_aware": MixUp(alpha=0.3, across_domains=True),
+}
+
+
+class Mixed(NamedTuple):
+    """A mixed batch: images = λ · own + (1 − λ) · partner's, labels likewise."""
+
+    images: Tensor  # (B, 3, H, W) float
+    labels: Tensor  # (B,) float in [0, 1]
+    partners: Tensor  # (B,) int64, index of the partner in the batch
+    lambdas: Tensor  # (B,) float32 in [0, 1], the patch's own share
+
+
+def mix(
+    images: Tensor,
+    labels: Tensor,
+    mixup: MixUp,
+    generator: torch.Generator,
+    domains: Tensor | None = None,
+) -> Mixed:
+    """Blend a batch with itself.
+
+    Parameters
+    ----------
+    images: (B, 3, H, W) float; normalised or not, blending commutes with it.
+    labels: (B,) soft labels.
+    domains: (B,) int64; needed where partners come from other domains.
+
+    Raises
+    ------
+    ValueError: domains are needed and absent.
+    """
+    batch = len(images)
+    partners = _draw_partners(batch, mixup, generator, domains).to(images.device)
+    lambdas = _draw_lambdas(batch, mixup.alpha, generator).to(images.device)
+    return Mixed(
+        torch.lerp(images[partners], images, lambdas.to(images.dtype)[:, None, None, None]),
+        torch.lerp(labels[partners].float(), labels.float(), lambdas),
+        partners,
+        lambdas,
+    )
+
+
+def _draw_partners(batch: int, mixup: MixUp, generator: torch.Generator, domains: Tensor | None) -> Tensor:
+    if not mixup.across_domains:
+        return torch.randperm(batch, generator=generator, device=generator.device)
+    if domains is None:
+        raise ValueError("domain-aware MixUp needs the domains of the batch")
+    domains = domains.to(generator.device)
+    eligible = domains[:, None] != domains[None, :]  # (B, B)
+    alone = ~eligible.any(dim=1)
+    eligible |= torch.diag(alone)
+    return torch.multinomial(eligible.float(), 1, generator=generator).squeeze(1)
+
+
+def _draw_lambdas(batch: int, alpha: float, generator: torch.Generator) -> Tensor:
+    # torch's own Beta takes no generator
+    seed = int(torch.randint(2**62, (1,), generator=generator, device=generator.device))
+    drawn = np.random.default_rng(seed).beta(alpha, alpha, batch)
+    return torch.from_numpy(drawn).float()

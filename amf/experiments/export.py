@@ -18,7 +18,7 @@ from amf.model.bundle import write
 from amf.model.classifier import Classifier
 from amf.model.spec import BundleSpec, MemberSpec
 from amf.training.learner import BEST
-from amf.training.network import build_classifier, trainable_state
+from amf.training.network import build_classifier, merge_adapters, trainable_state
 from amf.training.recipe import Model, Recipe, read_recipe
 from amf.training.tied_weights import untie
 
@@ -55,8 +55,6 @@ def member_of(run: Path) -> tuple[MemberSpec, Mapping[str, Tensor]]:
     recipe, classifier = trained_classifier(run)
     spec = recipe.model
     if spec.lora:
-        from amf.training.lora import merge_adapters  # PEFT takes seconds to import
-
         merge_adapters(classifier.backbone)
     return member_spec(spec), classifier.state_dict()
 

@@ -19,11 +19,9 @@ from amf.inference.predict import pages_a_pass, score
 from amf.model.device import choose_device
 from amf.model.digest import file_digest
 from amf.model.serving import make_ready
-from amf.training.checkpoint import CURRENT
-from amf.training.loop import fit
-from amf.training.monitor import best_so_far
+from amf.training.learner import CHECKPOINT
+from amf.training.loop import HISTORY, best_so_far, fit
 from amf.training.recipe import Recipe, read_recipe
-from amf.training.reporting import HISTORY
 
 PREDICTIONS, FOLD_RECORD = "predictions.csv", "fold.json"
 _OTHER = {
@@ -70,7 +68,7 @@ def run_fold(recipe: Recipe, figures: Figures, split: Split, folder: Path) -> pd
     DataError : the folder holds a fold of another recipe, table or split.
     """
     if not is_finished(folder):
-        if (folder / PREDICTIONS).is_file() and not (folder / CURRENT).exists():
+        if (folder / PREDICTIONS).is_file() and not (folder / CHECKPOINT).exists():
             raise DataError(
                 f"{folder} holds predictions without {FOLD_RECORD} or a checkpoint to tell what they are of: "
                 "delete the folder, or choose another"

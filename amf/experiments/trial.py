@@ -13,7 +13,7 @@ from amf.experiments.folds import chosen, fold_folder, join_folds, run_fold, slu
 from amf.experiments.paper import paper_metrics
 from amf.experiments.record import markdown, write_record
 from amf.files import write_text, written_whole
-from amf.training.checkpoint import remove_checkpoints
+from amf.training.learner import remove_checkpoints
 from amf.training.recipe import BASELINE, Recipe, override
 
 FOLDS = 3

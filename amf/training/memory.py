@@ -11,8 +11,8 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from amf.model.torchvision_shim import ensure_torchvision
-from amf.training.learner import Trainee
-from amf.training.network import built, freeze_front
+from amf.training.losses import Trainee
+from amf.training.network import freeze, without_weights
 from amf.training.recipe import Recipe
 
 COUNTED_BATCH = 4  # what a step keeps grows in proportion to its batch
@@ -52,15 +52,8 @@ def count_memory(recipe: Recipe, domains: int, batch: int, element_size: int) ->
     RecipeError : arguments or adapter targets that the backbone refuses.
     """
     with _on_meta() if recipe.model.weights != "random" else nullcontext():
-        classifier = built(recipe.model)
-        if recipe.model.lora:
-            from amf.training.lora import adapt  # PEFT takes seconds to import
-
-            adapt(classifier.backbone, recipe.model.lora)
-        elif recipe.model.train == "head":
-            classifier.backbone.requires_grad_(False)
-        elif recipe.model.frozen_blocks:
-            freeze_front(classifier, recipe.model.frozen_blocks)
+        classifier = without_weights(recipe.model)
+        freeze(classifier, recipe.model)
         trainee = Trainee(classifier, domains).train()
 
     frozen = sum(p.numel() for p in trainee.parameters() if not p.requires_grad)

@@ -1,6 +1,11 @@
-"""From a recipe to the network that is trained: weights, adapters, what is frozen, and the domain head."""
+"""From a recipe to the network that is trained: weights, adapters, and what is frozen.
+
+Adapters are PEFT's LoRA (Hu et al., ICLR 2022; paper, "Foundation Model"). timm and PEFT take seconds to
+import and are imported where a recipe needs them.
+"""
 
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -14,7 +19,7 @@ from amf.model.classifier import Classifier
 from amf.model.efficientnet_lite import EfficientNetLite
 from amf.model.torchvision_shim import ensure_torchvision
 from amf.training.pretrained import load_pretrained
-from amf.training.recipe import Model
+from amf.training.recipe import Lora, Model
 from amf.training.tied_weights import tie
 
 
@@ -26,19 +31,19 @@ def build_classifier(spec: Model, seed: int) -> Classifier:
 
     Raises
     ------
-    RecipeError : arguments that the backbone refuses, weights that are absent or of another network, adapter
-        targets that match nothing.
+    RecipeError : the backbone refuses its arguments, the weights are absent or of another network, an adapter
+        target matches no layer.
     """
     torch.manual_seed(seed)
     if spec.weights == "random":
-        return built(spec)
+        return without_weights(spec)
     if spec.weights != "imagenet":
         ensure_torchvision()
-        from timm.layers import set_fast_norm  # timm takes seconds to import
+        from timm.layers import set_fast_norm
 
         set_fast_norm()  # autocast would copy every token to float32 and back around each layer norm
     with torch.device("meta"):
-        classifier = built(spec)
+        classifier = without_weights(spec)
     load_pretrained(classifier.backbone, spec.backbone, spec.weights)
     for part in (classifier.hidden, classifier.logit):
         part.to_empty(device="cpu")
@@ -46,35 +51,12 @@ def build_classifier(spec: Model, seed: int) -> Classifier:
             if isinstance(module, nn.Linear):
                 module.reset_parameters()
     fill_computed_buffers(classifier)
-    if spec.lora:
-        from amf.training.lora import adapt  # PEFT takes seconds to import
-
-        adapt(classifier.backbone, spec.lora)
-    elif spec.train == "head":
-        classifier.backbone.requires_grad_(False)
-    elif spec.frozen_blocks:
-        freeze_front(classifier, spec.frozen_blocks)
+    freeze(classifier, spec)
     return classifier
 
 
-def freeze_front(classifier: Classifier, blocks: int) -> None:
-    """Freeze an EfficientNet-Lite's stem and first blocks: their feature maps are large and cost the most.
-
-    Raises
-    ------
-    RecipeError : it has fewer blocks.
-    """
-    backbone = cast(EfficientNetLite, classifier.backbone)
-    if blocks > len(backbone.blocks):
-        raise RecipeError(
-            f"model.frozen_blocks is {blocks}, expected at most the network's {len(backbone.blocks)}"
-        )
-    backbone.stem.requires_grad_(False)
-    backbone.blocks[:blocks].requires_grad_(False)
-
-
-def built(spec: Model) -> Classifier:
-    """The recipe's network without its weights or adapters. Raises RecipeError for arguments it refuses."""
+def without_weights(spec: Model) -> Classifier:
+    """The recipe's network before its weights and adapters. Raises RecipeError for arguments it refuses."""
     try:
         classifier = Classifier(spec.backbone, spec.arguments, spec.head)
         if spec.symmetric:
@@ -84,8 +66,79 @@ def built(spec: Model) -> Classifier:
         raise RecipeError(f"model.arguments: {error}") from error
 
 
-def hold_frozen_in(module: nn.Module, dtype: torch.dtype) -> None:
-    """Keep frozen weights in the compute type alone: a second copy in float32 would double their memory.
+def freeze(classifier: Classifier, spec: Model) -> None:
+    """Freeze what the recipe does not train, and add its adapters; in place. Raises RecipeError."""
+    if spec.lora:
+        adapt(classifier.backbone, spec.lora)
+    elif spec.train == "head":
+        classifier.backbone.requires_grad_(False)
+    elif spec.frozen_blocks:
+        backbone = cast(EfficientNetLite, classifier.backbone)
+        if spec.frozen_blocks > len(backbone.blocks):
+            raise RecipeError(
+                f"model.frozen_blocks is {spec.frozen_blocks}, expected at most the network's "
+                f"{len(backbone.blocks)}"
+            )
+        backbone.stem.requires_grad_(False)
+        backbone.blocks[: spec.frozen_blocks].requires_grad_(False)
+
+
+def adapt(backbone: nn.Module, spec: Lora) -> None:
+    """Freeze a timm backbone and put adapters on its targets, in place; only the adapters are trainable.
+
+    The head lies outside the adapted model, so PEFT need not know of it.
+
+    Raises
+    ------
+    RecipeError : a target matches no layer, or one that cannot be adapted.
+    """
+    ensure_torchvision()  # PEFT imports transformers, which imports torchvision
+    from peft import LoraConfig, get_peft_model
+
+    backbone.requires_grad_(False)
+    model: nn.Module = backbone.model  # type: ignore[assignment]
+    for target in spec.targets:
+        if not any(f".{name}".endswith(f".{target}") for name, _ in model.named_modules()):
+            raise RecipeError(f"lora.targets: {target!r} matches no layer of {type(model).__name__}")
+    config = LoraConfig(
+        r=spec.rank,
+        lora_alpha=spec.alpha,
+        lora_dropout=spec.dropout,
+        target_modules=list(spec.targets),
+        bias="none",
+    )
+    try:
+        backbone.model = get_peft_model(model, config)
+    except ValueError as error:  # PEFT's sentence names the layer
+        raise RecipeError(f"lora.targets: {error}") from error
+
+
+def save_adapter(backbone: nn.Module, folder: Path) -> None:
+    """Write adapter_config.json and adapter_model.safetensors, as PeftModel.from_pretrained reads them."""
+    backbone.model.save_pretrained(folder)  # type: ignore[operator, union-attr]
+
+
+def merge_adapters(backbone: nn.Module) -> None:
+    """Fold the adapters into the weights, W + (alpha / r) B A in float32, and drop PEFT, in place.
+
+    A merge that fails leaves the backbone as it was: the weights change only after all sums are finite.
+
+    Raises
+    ------
+    ValueError : a merged weight is not finite; its name is given.
+    """
+    adapted: Any = backbone.model
+    for name, module in adapted.named_modules():
+        if hasattr(module, "get_delta_weight"):
+            merged = module.get_base_layer().weight.float() + module.get_delta_weight("default").float()
+            if not torch.isfinite(merged).all():
+                raise ValueError(f"merging the adapter of {name} gives weights that are not finite")
+    backbone.float()
+    backbone.model = adapted.merge_and_unload()
+
+
+def cast_frozen(module: nn.Module, dtype: torch.dtype) -> None:
+    """Keep frozen weights in the compute type only: a second copy in float32 would double their memory.
 
     Batch norms stay as they are: their statistics are float32, and their weights must match.
     """
@@ -97,9 +150,10 @@ def hold_frozen_in(module: nn.Module, dtype: torch.dtype) -> None:
 
 
 def recompute_activations(classifier: Classifier, share: float) -> None:
-    """Let a share of a timm model's blocks, spread evenly, keep their input only and run again going back.
+    """Let a share of a timm model's blocks keep their input only and run again in the backward pass.
 
-    Memory falls and time rises with the share: all blocks cost a second forward pass.
+    The blocks are spaced evenly. Memory falls and time rises with the share: all blocks cost a second forward
+    pass.
 
     Raises
     ------
@@ -114,15 +168,17 @@ def recompute_activations(classifier: Classifier, share: float) -> None:
 
 
 def decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """The trainable parameters as an optimiser's two groups: with weight decay, and exempt from it.
+    """The trainable parameters as an optimiser's two groups: with weight decay, and without.
 
-    Exempt is what has one axis (norms, biases, layer scales) and what a timm model names itself (tokens and
-    positions), as in timm.optim, whose import takes seconds.
+    One-dimensional parameters (norms, biases, layer scales) get none, nor what a timm model names itself
+    (tokens and positions); as timm.optim does, whose import takes seconds.
     """
-    exempt: set[str] = set()
-    for part in module.modules():
-        if (names := getattr(part, "no_weight_decay", None)) is not None:
-            exempt |= set(names())
+    exempt = {
+        name
+        for part in module.modules()
+        if hasattr(part, "no_weight_decay")
+        for name in part.no_weight_decay()  # type: ignore[operator]
+    }
     decayed: list[nn.Parameter] = []
     kept: list[nn.Parameter] = []
     for name, parameter in module.named_parameters():

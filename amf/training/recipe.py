@@ -7,8 +7,7 @@ from typing import Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from amf.augmentation.mixup import MIXUPS
-from amf.augmentation.sets import AUGMENTATIONS
+from amf.augmentation.sets import AUGMENTATIONS, MIXUPS
 from amf.data.loading import read_yaml
 from amf.data.recipe import first_fault
 from amf.errors import RecipeError

@@ -5,8 +5,7 @@ import torch
 
 from amf.augmentation.geometry import Warp
 from amf.augmentation.randomness import generator_at
-from amf.augmentation.sets import AUGMENTATIONS, AugmentationSet, augment, augmentation_named, register
-from amf.errors import RecipeError
+from amf.augmentation.sets import AUGMENTATIONS, AugmentationSet, augment, register
 from amf.model.preprocess import ImageSpec, normalise, resize, to_input
 
 PAPER = [
@@ -153,9 +152,3 @@ def test_training_and_inference_make_the_same_input_of_a_patch(field_of_view_px,
 def test_a_name_cannot_be_registered_twice():
     with pytest.raises(ValueError, match="'medium' is already registered"):
         register("medium", AugmentationSet("another"))
-
-
-def test_an_unknown_name_is_reported_with_the_known_ones():
-    assert augmentation_named("medium") is AUGMENTATIONS["medium"]
-    with pytest.raises(RecipeError, match="'mediun', expected one of: none, flip_rotate"):
-        augmentation_named("mediun")

@@ -9,8 +9,7 @@ from PIL import Image
 
 from amf import cli
 from amf.augmentation.contact_sheet import CAPTION_PX, GAP_PX, draw_augmentations, read_examples
-from amf.augmentation.mixup import MIXUPS
-from amf.augmentation.sets import AUGMENTATIONS
+from amf.augmentation.sets import AUGMENTATIONS, MIXUPS
 from amf.errors import DataError
 
 

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from amf.augmentation.mixup import MIXUPS, MixUp, mix, mixup_named
 from amf.augmentation.randomness import generator_at
-from amf.errors import RecipeError
+from amf.augmentation.sets import MIXUPS, MixUp, mix
 
 
 def batch(size: int = 12, domains: int = 3) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -83,9 +82,3 @@ def test_domain_aware_mixing_needs_domains():
     images, labels, _ = batch()
     with pytest.raises(ValueError, match="domains"):
         mix(images, labels, MixUp(0.3, across_domains=True), generator_at(0))
-
-
-def test_an_unknown_variant_is_named_with_the_known_ones():
-    assert mixup_named("strong") == MixUp(alpha=1.0)
-    with pytest.raises(RecipeError, match=r"'weak', expected one of: standard, strong, domain_aware"):
-        mixup_named("weak")

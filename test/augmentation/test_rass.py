@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from amf.augmentation.photometry import amplitude_deviation, synthesise_amplitudes
 from amf.augmentation.randomness import generator_at
-from amf.augmentation.rass import amplitude_deviation, synthesise_amplitudes
 
 
 def textures(batch: int = 4, side: int = 32) -> torch.Tensor:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from amf.augmentation.photometry import EOSIN, HAEMATOXYLIN, jitter_density, jitter_stain, stain_basis
 from amf.augmentation.randomness import generator_at
-from amf.augmentation.stain import EOSIN, HAEMATOXYLIN, jitter_density, jitter_stain, stain_basis
 
 
 def images_within(low: float, high: float, batch: int = 6) -> torch.Tensor:

@@ -18,7 +18,7 @@ import json
 from pathlib import Path
 import torch
 from amf.model import backbones
-from amf.augmentation.sets import augment, augmentation_named
+from amf.augmentation.sets import AUGMENTATIONS, augment
 from amf.data.recipe import load_data_recipe
 from amf.augmentation.randomness import generator_at
 from amf.training.recipe import Model
@@ -30,7 +30,7 @@ side = Model(backbone="vit-small", weights="hub", train="head").image.input_px
 reading = load_data_recipe(Path("recipe.yaml")).read(Path("."), skip_bad=True)
 
 patches = torch.arange(2 * 3 * 64 * 64).remainder(251).view(2, 3, 64, 64).to(torch.uint8)
-first, second = (augment(augmentation_named("shear"), patches, generator_at(1)) for _ in range(2))
+first, second = (augment(AUGMENTATIONS["shear"], patches, generator_at(1)) for _ in range(2))
 print(json.dumps({
     "backbone": [width, side],
     "figures": reading.table[["image", "label", "slide"]].values.tolist(),

@@ -28,7 +28,7 @@ from amf.inference import job
 from amf.model.bundle import load, read_spec, write_spec
 from amf.model.digest import file_digest
 from amf.model.preprocess import ImageSpec
-from amf.training.checkpoint import remove_checkpoints
+from amf.training.learner import remove_checkpoints
 from amf.training.recipe import override, read_recipe
 from test.support.drawn import draw_patches, drawn_table
 

@@ -12,7 +12,10 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
 
 def test_peft_and_torchvision_are_imported_where_timm_was_not() -> None:
     """The other order, timm first, is that of every test that builds a ViT."""
-    done = python("import amf.training.lora, torchvision.transforms.functional, timm")
+    done = python(
+        "from amf.model.torchvision_shim import ensure_torchvision; ensure_torchvision(); "
+        "import peft, torchvision.transforms.functional, timm"
+    )
     assert done.returncode == 0, done.stderr
 
 

@@ -24,13 +24,17 @@ from amf.cli import main
 from amf.data.figures import Figures, open_figures
 from amf.errors import DataError
 from amf.training import batches, loop
-from amf.training.average import WeightAverage
-from amf.training.checkpoint import CURRENT, load_checkpoint
-from amf.training.learner import BEST, DTYPES, accelerator_for, compute_dtype
-from amf.training.loop import Outcome, fit
+from amf.training.learner import (
+    BEST,
+    CHECKPOINT,
+    PRECISIONS,
+    Learner,
+    accelerator_for,
+    compute_dtype,
+    load_checkpoint,
+)
+from amf.training.loop import HISTORY, Outcome, fit, learning_rate
 from amf.training.recipe import Recipe, override, read_recipe, write_recipe
-from amf.training.reporting import HISTORY
-from amf.training.schedule import learning_rate
 from test.support.drawn import pack_figures
 from test.support.paths import ROOT
 from test.support.small import adapted_recipe, compact_recipe, publish
@@ -289,23 +293,23 @@ def test_the_auc_is_chosen_by_its_largest_value(
 def test_another_runs_folder_is_refused(figures: Figures, tmp_path: Path) -> None:
     recipe = override(compact_recipe(), {"optimise.epochs": 1})
     run(recipe, figures, tmp_path)
-    before = (tmp_path / CURRENT).read_bytes()
+    before = (tmp_path / CHECKPOINT).read_bytes()
     with pytest.raises(DataError, match="holds a run already: resume it, or choose another folder"):
         run(recipe, figures, tmp_path)
     with pytest.raises(DataError, match="checkpoint of another recipe, table or split"):
         run(override(recipe, {"optimise.epochs": 2}), figures, tmp_path, resume=True)
     with pytest.raises(DataError, match="checkpoint of another recipe, table or split"):
         fit(recipe, figures, TRAIN[:-1], MONITOR, tmp_path, resume=True)
-    assert (tmp_path / CURRENT).read_bytes() == before
+    assert (tmp_path / CHECKPOINT).read_bytes() == before
 
 
 def test_a_checkpoint_older_than_a_recipe_key_goes_on(figures: Figures, tmp_path: Path) -> None:
     recipe = override(compact_recipe(), {"optimise.epochs": 1})
     outcome = run(recipe, figures, tmp_path)
-    state = torch.load(tmp_path / CURRENT, weights_only=True)
+    state = torch.load(tmp_path / CHECKPOINT, weights_only=True)
     identity = json.loads(state["identity"])
     del identity[0]["loss"]["domain_ramp"]  # at its default, as if it had not existed
-    torch.save(state | {"identity": json.dumps(identity)}, tmp_path / CURRENT)
+    torch.save(state | {"identity": json.dumps(identity)}, tmp_path / CHECKPOINT)
     assert run(recipe, figures, tmp_path, resume=True).history == outcome.history
 
 
@@ -327,7 +331,7 @@ def test_a_loss_that_explodes_ends_the_run_and_saves_nothing(figures: Figures, t
     recipe = override(compact_recipe(), {"optimise.learning_rate": 0.9, "optimise.weight_decay": 1e30})
     with pytest.raises(DataError, match="of epoch 1: lower the rate"):
         run(recipe, figures, tmp_path)
-    assert not (tmp_path / CURRENT).exists()
+    assert not (tmp_path / CHECKPOINT).exists()
 
 
 def test_the_rate_warms_up_and_falls_along_half_a_cosine() -> None:
@@ -381,15 +385,15 @@ def test_the_average_is_the_recursion_it_says_it_is(
 ) -> None:
     seen: list[dict[str, Tensor]] = []
     means: list[dict[str, Tensor]] = []
-    original = WeightAverage.update
+    original = Learner.learn
 
-    def record(self: WeightAverage, steps: int) -> None:
+    def record(self: Learner, loss: Tensor, rate: float, step: int) -> None:
         if not seen:
-            means.append({name: t.double().clone() for name, t in self.mean.items()})
+            means.append({name: t.double().clone() for name, t in self.average.items()})
+        original(self, loss, rate, step)
         seen.append({name: t.double().clone() for name, t in self.learnt.items()})
-        original(self, steps)
 
-    monkeypatch.setattr(WeightAverage, "update", record)
+    monkeypatch.setattr(Learner, "learn", record)
     run(override(compact_recipe(), {"optimise.epochs": 2, "optimise.ema": 0.6}), figures, tmp_path)
     assert len(seen) == 8
     (mean,) = means
@@ -411,7 +415,7 @@ def test_runs_of_different_precision_share_a_process() -> None:
         recipe = override(compact_recipe(), {"optimise.precision": precision})
         accelerator = accelerator_for(recipe.optimise)
         wanted = compute_dtype(torch.bfloat16, accelerator.device) if precision == "auto" else torch.float32
-        assert DTYPES[accelerator.mixed_precision] == wanted
+        assert PRECISIONS[accelerator.mixed_precision] == wanted
 
 
 def test_the_next_batch_is_made_while_a_step_runs(
@@ -450,7 +454,7 @@ def test_the_command_trains_and_resumes(
     command = ["fit", str(tmp_path / "tiny.yaml"), "--data", str(folder), "--out", str(tmp_path / "run")]
     assert main(command) == 0
     assert "best epoch" in capsys.readouterr().out
-    assert {"recipe.yaml", BEST, HISTORY, CURRENT} <= {path.name for path in (tmp_path / "run").iterdir()}
+    assert {"recipe.yaml", BEST, HISTORY, CHECKPOINT} <= {path.name for path in (tmp_path / "run").iterdir()}
     assert main(command) == 2
     assert "holds a run already" in capsys.readouterr().err
     assert main([*command, "--resume"]) == 0
@@ -465,8 +469,7 @@ import numpy as np, torch
 from accelerate import PartialState
 from amf.data.figures import open_figures
 from amf.training import batches
-from amf.training.checkpoint import load_checkpoint
-from amf.training.learner import Learner
+from amf.training.learner import Learner, load_checkpoint
 from amf.training.loop import fit
 from amf.training.recipe import read_recipe
 
@@ -489,7 +492,7 @@ def run(name):
 def save(name):
     losses = torch.tensor([values["loss"] for values in run(name).history])
     state = {f"weights {k}": v for k, v in learners[-1].learnt.items()}
-    state |= {f"average {k}": v for k, v in learners[-1].average.mean.items()}
+    state |= {f"average {k}": v for k, v in learners[-1].average.items()}
     result = {"state": state, "monitor": losses, "hard": load_checkpoint(out / name)["hard"]}
     torch.save(result, out / f"{name} {PartialState().process_index}.pt")
 

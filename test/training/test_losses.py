@@ -14,7 +14,6 @@ from amf.training.losses import (
     domain_loss,
     positive_class_weight,
     reversal_ramp,
-    reverse_gradient,
 )
 
 # float32 arithmetic on values of order 1 to 10: a few units in the 7th digit
@@ -67,18 +66,6 @@ def test_focal_gradient_agrees_with_the_slope_of_the_formula():
     adaptive_focal_loss(logit, torch.tensor([y]), w).backward()
     slope = (naive_focal(z + step, y, w, 2) - naive_focal(z - step, y, w, 2)) / (2 * step)
     assert logit.grad.item() == pytest.approx(slope, rel=1e-4)
-
-
-@pytest.mark.parametrize("gamma", [-1.0, 0.5, math.nan])
-def test_focal_loss_refuses_a_gamma_without_a_finite_slope(gamma):
-    with pytest.raises(ValueError, match="gamma"):
-        adaptive_focal_loss(torch.zeros(1), torch.zeros(1), 1.0, gamma)
-
-
-@pytest.mark.parametrize("weight", [0.0, -1.0, math.inf, math.nan])
-def test_focal_loss_refuses_a_useless_positive_weight(weight):
-    with pytest.raises(ValueError, match="positive_weight"):
-        adaptive_focal_loss(torch.zeros(1), torch.zeros(1), weight)
 
 
 def test_positive_class_weight_counts_votes_of_one_half_as_atypical():
@@ -189,25 +176,18 @@ def test_contrastive_gradient_pulls_classes_apart():
     assert after.item() < before.item()
 
 
-def test_gradient_reversal_turns_the_sign_and_scales():
-    features = torch.tensor([1.0, -2.0], requires_grad=True)
-    same = reverse_gradient(features, 0.3)
-    assert torch.equal(same, features)
-    (same * torch.tensor([5.0, 7.0])).sum().backward()
-    assert features.grad.tolist() == pytest.approx([-1.5, -2.1])
-
-
 def test_domain_head_learns_while_the_features_unlearn():
     torch_generator = torch.Generator().manual_seed(0)
     head = DomainHead(4, 3)
     embeddings = torch.randn(9, 4, generator=torch_generator, requires_grad=True)
-    domains = torch.arange(9) % 3
-    domain_loss(head(embeddings, coefficient=0.5), domains).backward()
+    domains, whole = torch.arange(9) % 3, torch.ones(9)
+    assert torch.equal(head(embeddings, coefficient=0.5), head.linear(embeddings))
+    domain_loss(head(embeddings, coefficient=0.5), domains, domains, whole).backward()
     reversed_gradient, head_gradient = embeddings.grad.clone(), head.linear.weight.grad.clone()
 
     embeddings.grad = None
     head.zero_grad()
-    domain_loss(head.linear(embeddings), domains).backward()
+    domain_loss(head.linear(embeddings), domains, domains, whole).backward()
     torch.testing.assert_close(reversed_gradient, -0.5 * embeddings.grad)
     torch.testing.assert_close(head_gradient, head.linear.weight.grad)
 
@@ -221,10 +201,6 @@ def test_domain_loss_is_cross_entropy_and_weighs_both_domains_of_a_mixed_patch()
     logits, own, partner = rng.normal(0, 2, (32, 10)), rng.integers(0, 10, 32), rng.integers(0, 10, 32)
     lambdas = rng.beta(0.3, 0.3, 32)
 
-    plain = domain_loss(torch.tensor(logits), torch.tensor(own))
-    assert plain.item() == pytest.approx(
-        np.mean([naive_cross_entropy(r, d) for r, d in zip(logits, own, strict=True)]), **TOLERANCE
-    )
     mixed = domain_loss(torch.tensor(logits), torch.tensor(own), torch.tensor(partner), torch.tensor(lambdas))
     expected = [
         lam * naive_cross_entropy(row, a) + (1 - lam) * naive_cross_entropy(row, b)

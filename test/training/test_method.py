@@ -6,8 +6,8 @@ import torch
 from scipy.optimize import minimize_scalar
 from scipy.special import logit
 
+from amf.training.batches import draw, sampling_weights
 from amf.training.losses import adaptive_focal_loss, positive_class_weight
-from amf.training.sampling import epoch_order, sampling_weights
 
 # Figures and AMF of MIDOG25's ten domains (the label table of the official training set).
 DOMAINS = [
@@ -22,8 +22,8 @@ OF_DOMAIN = np.repeat(np.arange(len(DOMAINS)), [size for size, _ in DOMAINS])
 
 def drawn_weight(domains: np.ndarray) -> float:
     """Mean over twenty epochs of w₊ of the figures that the sampler draws."""
-    weights = sampling_weights(LABELS, list(domains))
-    epochs = [epoch_order(weights, seed=0, epoch=epoch, draws=11_328) for epoch in range(20)]
+    weights = sampling_weights(LABELS, domains)
+    epochs = [draw(weights, seed=0, epoch=epoch, draws=11_328) for epoch in range(20)]
     return float(np.mean([positive_class_weight(torch.from_numpy(LABELS[order])) for order in epochs]))
 
 

@@ -9,12 +9,12 @@ from torch import nn
 from amf.errors import RecipeError
 from amf.model.classifier import Classifier
 from amf.model.torchvision_shim import ensure_torchvision
-from amf.training.learner import Trainee
-from amf.training.lora import adapt
+from amf.training.losses import Trainee
 from amf.training.network import (
+    adapt,
     build_classifier,
+    cast_frozen,
     decay_groups,
-    hold_frozen_in,
     recompute_activations,
     trainable_state,
 )
@@ -128,11 +128,11 @@ def test_batch_statistics_move_where_they_are_learnt_and_nowhere_else() -> None:
 def test_frozen_weights_are_held_once_in_the_compute_type(tmp_path: Path) -> None:
     recipe = adapted_recipe(publish(tmp_path / "weights.safetensors", "h-optimus-0"))
     trainee = Trainee(build_classifier(recipe.model, 0), domains=3)
-    hold_frozen_in(trainee, torch.bfloat16)
+    cast_frozen(trainee, torch.bfloat16)
     assert {p.dtype for p in trainee.parameters() if not p.requires_grad} == {torch.bfloat16}
     assert {p.dtype for p in trainee.parameters() if p.requires_grad} == {torch.float32}
     compact = Trainee(build_classifier(compact_recipe().model, 0), domains=3).requires_grad_(False)
-    hold_frozen_in(compact, torch.bfloat16)
+    cast_frozen(compact, torch.bfloat16)
     with torch.autocast("cpu", torch.bfloat16):  # batch norms kept the type of their statistics
         assert compact.eval()(torch.zeros(2, 3, 32, 32), 1.0)[0].isfinite().all()
 

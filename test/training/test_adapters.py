@@ -1,10 +1,9 @@
 """Adapted = base at the start, ≠ base once learnt, = merged, = what PEFT itself reads back.
 
-PEFT is imported inside the tests: amf.training.lora makes it importable (see amf.model.torchvision_shim).
+PEFT is imported inside the tests: `adapt` makes it importable (see amf.model.torchvision_shim).
 """
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,11 +12,10 @@ from torch import Tensor, nn
 
 from amf.errors import RecipeError
 from amf.model import backbones
-from amf.training.lora import adapt, merge_adapters, save_adapter
+from amf.training.network import adapt, merge_adapters, save_adapter
 from amf.training.recipe import Lora
 from test.support.small import FAMILIES, TARGETS, VIT
 
-Build = Callable[[str], nn.Module]
 SPEC = Lora(rank=4, alpha=8, dropout=0, targets=TARGETS)
 
 
@@ -131,9 +129,3 @@ def test_targets_that_cannot_be_adapted_are_refused(target: str, message: str) -
     with pytest.raises(RecipeError) as caught:
         adapt(fresh("h-optimus-0"), Lora(targets=("attn.qkv", target)))
     assert message in str(caught.value)
-
-
-@pytest.mark.parametrize("use", [merge_adapters, lambda module: save_adapter(module, Path("nowhere"))])
-def test_a_backbone_without_adapters_is_a_bug(use: Callable[[nn.Module], None]) -> None:
-    with pytest.raises(TypeError, match="expected one that was adapted"):
-        use(fresh("h-optimus-0"))

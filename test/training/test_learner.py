@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from amf.errors import DataError
-from amf.training.checkpoint import CURRENT, PREVIOUS, load_checkpoint, save_checkpoint
+from amf.training.learner import CHECKPOINT, PREVIOUS, load_checkpoint, save_checkpoint
 
 
 def state(epoch: int) -> dict[str, Any]:
@@ -30,8 +30,8 @@ def test_the_newest_is_loaded_and_the_one_before_is_kept(tmp_path: Path) -> None
     for epoch in (1, 2, 3):
         save_checkpoint(tmp_path, state(epoch))
         assert epoch_in(tmp_path) == epoch
-    assert {path.name for path in tmp_path.iterdir()} == {CURRENT, PREVIOUS}
-    (tmp_path / CURRENT).unlink()
+    assert {path.name for path in tmp_path.iterdir()} == {CHECKPOINT, PREVIOUS}
+    (tmp_path / CHECKPOINT).unlink()
     assert epoch_in(tmp_path) == 2
 
 
@@ -41,7 +41,7 @@ def test_a_truncated_one_gives_way_to_the_one_before_and_says_so(
 ) -> None:
     save_checkpoint(tmp_path, state(1))
     save_checkpoint(tmp_path, state(2))
-    path = tmp_path / CURRENT
+    path = tmp_path / CHECKPOINT
     path.write_bytes(path.read_bytes()[:kept])
     assert epoch_in(tmp_path) == 1
     assert f"{path} is damaged" in capsys.readouterr().out
@@ -50,7 +50,7 @@ def test_a_truncated_one_gives_way_to_the_one_before_and_says_so(
 def test_where_both_are_damaged_the_run_must_start_anew(tmp_path: Path) -> None:
     for epoch in (1, 2):
         save_checkpoint(tmp_path, state(epoch))
-    for name in (CURRENT, PREVIOUS):
+    for name in (CHECKPOINT, PREVIOUS):
         (tmp_path / name).write_bytes(b"PK")
     with pytest.raises(DataError, match=r"no earlier checkpoint can be read: start the run anew"):
         load_checkpoint(tmp_path)
@@ -58,7 +58,7 @@ def test_where_both_are_damaged_the_run_must_start_anew(tmp_path: Path) -> None:
 
 def test_one_of_another_format_is_refused_whatever_is_behind_it(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, state(1))
-    torch.save(state(2), tmp_path / CURRENT)  # as it was written before there were formats
+    torch.save(state(2), tmp_path / CHECKPOINT)  # as it was written before there were formats
     with pytest.raises(DataError, match=r"checkpoint\.pt has the format 1, expected 2: start the run anew"):
         load_checkpoint(tmp_path)
 
@@ -68,7 +68,7 @@ def test_a_checkpoint_never_runs_code(tmp_path: Path) -> None:
         def __reduce__(self) -> tuple[Any, tuple[Path]]:
             return (Path.touch, (tmp_path / "sprung",))
 
-    torch.save(Trap(), tmp_path / CURRENT)
+    torch.save(Trap(), tmp_path / CHECKPOINT)
     with pytest.raises(DataError):
         load_checkpoint(tmp_path)
     assert not (tmp_path / "sprung").exists()
@@ -90,12 +90,12 @@ def disk_of(size: int) -> Iterator[None]:
 @pytest.mark.parametrize("size", [0, 1000, 4000])
 def test_a_full_disk_leaves_the_last_good_one(tmp_path: Path, size: int) -> None:
     save_checkpoint(tmp_path, state(1))
-    whole = (tmp_path / CURRENT).stat().st_size
+    whole = (tmp_path / CHECKPOINT).stat().st_size
     assert size < whole
     with disk_of(size), pytest.raises(DataError, match="cannot be written, the last good checkpoint stays"):
         save_checkpoint(tmp_path, state(2))
     assert epoch_in(tmp_path) == 1
-    assert {path.name for path in tmp_path.iterdir()} == {CURRENT}
+    assert {path.name for path in tmp_path.iterdir()} == {CHECKPOINT}
 
 
 @pytest.mark.parametrize("moment", range(3))
