@@ -26,6 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "or votes of `amf review`",
     )
     parser.add_argument(
+        "--allow-missing",
+        action="store_true",
+        help="evaluate the figures that have a prediction and a truth, and name the others",
+    )
+    parser.add_argument(
         "--compare", type=Path, metavar="OTHER", help="predictions of the same figures to test against"
     )
     parser.add_argument(
@@ -47,8 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate; metrics.json and report.html go to the output folder, a table to the console."""
-    evaluated = predictions.read(arguments.predictions, arguments.truth)
-    other = predictions.read(arguments.compare, arguments.truth) if arguments.compare else None
+    truth, allow_missing = arguments.truth, arguments.allow_missing
+    evaluated = predictions.read(arguments.predictions, truth, allow_missing)
+    other = predictions.read(arguments.compare, truth, allow_missing) if arguments.compare else None
     numbers = summary.summarise(evaluated, arguments.replicates, arguments.seed, other)
     page = report.render(evaluated, numbers, arguments.title, arguments.patches)
     with (  # both or neither: each file is on disk before the first takes its name

@@ -181,8 +181,12 @@ def _compared_scorer(figures: DataFrame) -> Callable[[NDArray[np.float64]], NDAr
 
 def _aligned(first: Predictions, second: Predictions) -> DataFrame:
     """The figures of `second` in the order of `first`."""
-    keys = ["image", "page"]
-    merged = first.figures[keys].merge(second.figures, how="left", on=keys)
+    place = ["image", "page"]  # of two figures at one place, the first is compared with the first
+    numbered, other = (
+        given.figures.assign(again=given.figures.groupby(place, dropna=False).cumcount())
+        for given in (first, second)
+    )
+    merged = numbered[[*place, "again"]].merge(other, how="left", on=[*place, "again"])
     if len(merged) != len(second.figures) or merged["label"].isna().any():
         raise DataError(
             f"{second.source} holds other figures than {first.source} "

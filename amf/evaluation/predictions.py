@@ -5,9 +5,10 @@ Both become one table of figures, one row each:
     image (str), page (Int64, <NA> for a single patch), label (int64, 1 = AMF), predicted (int64, 1 = AMF),
     confidence (float64, P(atypical)), and where known domain, slide, species and tumor ("not published" where
     it is empty).
+
+A figure with a prediction and no truth, or with a truth and no prediction, is an error, or counted in a note.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
@@ -18,10 +19,12 @@ from pandas import DataFrame, Series
 
 from amf.data.loading import check_whole, read_frame, read_json
 from amf.data.reviews import is_review, read_reviews
+from amf.data.words import LABELS_EXPECTED, label_of
 from amf.errors import DataError, account
-from amf.inference.sockets import INPUT_SOCKET, OUTPUT_SOCKET, socket_of
+from amf.evaluation.platform_jobs import JOBS, TRUTH, is_ground_truth, is_job_list, read_jobs, truth_table
 
-CLASSES = {"normal": 0, "atypical": 1}
+TRAITS = ("domain", "slide", "species", "tumor")
+_FIGURE = ["image", "page"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,9 @@ class Predictions:
     notes: list[str] = field(default_factory=list)
 
 
-def read(source: Path, truth: Path | Sequence[Path] | None = None) -> Predictions:
+def read(
+    source: Path, truth: Path | Sequence[Path] | None = None, allow_missing: bool = False
+) -> Predictions:
     """Read predictions together with the truth.
 
     Parameters
@@ -52,11 +57,12 @@ def read(source: Path, truth: Path | Sequence[Path] | None = None) -> Prediction
         slide. By default the folder's own ground_truth.json, or the label column of the table. Or what
         experts downloaded from the page of `amf review`, one file or more: figures without a majority of
         votes are left out then, and a note says how many.
+    allow_missing : evaluate the figures that have both, and name the others in a note.
 
     Raises
     ------
-    DataError : a file is missing or malformed, the organisers would refuse it, a figure has no truth, or all
-        figures are of one class, for which no balanced accuracy is defined.
+    DataError : a file is missing or malformed, the organisers would refuse it, a figure has no truth or no
+        prediction, or all figures are of one class, for which no balanced accuracy is defined.
     """
     truths = [truth] if isinstance(truth, Path) else list(truth or [])
     if len(truths) > 1 and not all(map(is_review, truths)):
@@ -64,9 +70,9 @@ def read(source: Path, truth: Path | Sequence[Path] | None = None) -> Prediction
             f"{truths[1]}: several files can be the truth only where all are votes of `amf review`"
         )
     if source.is_dir():
-        predictions = _read_platform(source, truths[0] if truths else source / "ground_truth.json")
+        predictions = _read_platform(source, truths[0] if truths else source / TRUTH, allow_missing)
     else:
-        predictions = _read_tables(source, truths)
+        predictions = _read_tables(source, truths, allow_missing)
     counts = predictions.figures["label"].value_counts()
     if len(counts) == 0:
         raise DataError(
@@ -81,200 +87,118 @@ def read(source: Path, truth: Path | Sequence[Path] | None = None) -> Prediction
     return predictions
 
 
-def _read_platform(folder: Path, truth_path: Path) -> Predictions:
-    jobs = read_json(folder / "predictions.json")
-    if not isinstance(jobs, list):
-        raise DataError(f"{folder / 'predictions.json'} holds {_kind(jobs)}, expected a list of jobs")
-    truth = _load_ground_truth(truth_path)
-    rows: list[dict[str, Any]] = []
-    seen: dict[str, str] = {}  # job -> its image
-    for number, job in enumerate(jobs):
-        pk, image, output_path = _job_sockets(job, f"{folder / 'predictions.json'}, job {number}")
-        where = f"job {pk} ({image})"
-        if pk in seen or image in seen.values():
-            raise DataError(f"{where} is a second job of that name or image, expected one for each image")
-        seen[pk] = image
-        if image not in truth:
-            raise DataError(f"{where}: {truth_path} has no truth for this image, expected one for every job")
-        labels, domains = truth[image]
-        path = folder / pk / "output" / output_path
-        outputs = read_json(path)
-        if not isinstance(outputs, list) or len(outputs) != len(labels):
-            found = f"{len(outputs)} predictions" if isinstance(outputs, list) else _kind(outputs)
-            raise DataError(
-                f"{where}: {path} holds {found}, expected a list of {len(labels)} as in the truth"
-            )
-        for page, (output, label, domain) in enumerate(zip(outputs, labels, domains, strict=True)):
-            predicted, confidence = _check_output(output, f"{where}, prediction {page}")
-            rows.append(
-                {
-                    "image": image,
-                    "page": page,
-                    "label": label,
-                    "predicted": predicted,
-                    "confidence": confidence,
-                    "domain": domain,
-                }
-            )
-    notes = []
-    if unused := len(truth) - len(seen):
-        notes.append(
-            f"{unused} of {len(truth)} images in {truth_path.name} have no job and were not evaluated."
-        )
-    account(f"figures of {folder}", sum(len(truth[image][0]) for image in seen.values()), len(rows), 0)
-    columns = ["image", "page", "label", "predicted", "confidence", "domain"]
-    return Predictions(folder, DataFrame(rows, columns=columns).astype({"page": "Int64"}), notes)
+def _read_platform(folder: Path, truth: Path, allow_missing: bool) -> Predictions:
+    jobs = read_jobs(folder, truth)
+    notes = [
+        *_left_out(folder / JOBS, "images", jobs.without_truth, f"truth in {truth}", allow_missing),
+        *_left_out(truth, "images", jobs.without_job, f"job in {folder / JOBS}", allow_missing),
+    ]
+    return Predictions(folder, jobs.figures, notes)
 
 
-def _job_sockets(job: Any, where: str) -> tuple[str, str, str]:
-    """The job's key, the name of its input image and the relative path of its output."""
-    try:
-        inputs = {socket_of(value)["slug"]: value for value in job["inputs"]}
-        outputs = {socket_of(value)["slug"]: socket_of(value) for value in job["outputs"]}
-        if list(inputs) != [INPUT_SOCKET]:
-            raise DataError(f"{where}: its inputs are {sorted(inputs)}, expected {INPUT_SOCKET!r} alone")
-        if OUTPUT_SOCKET not in outputs:
-            raise DataError(f"{where}: its outputs are {sorted(outputs)}, expected {OUTPUT_SOCKET!r}")
-        image, path = inputs[INPUT_SOCKET]["image"]["name"], outputs[OUTPUT_SOCKET]["relative_path"]
-        return str(job["pk"]), str(image), str(path)
-    except (KeyError, TypeError) as error:
-        raise DataError(f"{where} is not a job as the platform writes it: {error}") from error
-    except ValueError as error:
-        raise DataError(f"{where}: one of its sockets {error}") from error
-
-
-def _check_output(output: Any, where: str) -> tuple[int, float]:
-    """Class (1 = atypical) and confidence of one prediction; refuses what the organisers refuse."""
-    if not isinstance(output, dict):
-        raise DataError(f"{where} is {_kind(output)}, expected an object with class and confidence")
-    for key in ("class", "confidence"):
-        if key not in output:
-            raise DataError(f"{where} has the keys {sorted(output)}, expected class and confidence")
-    name, confidence = output["class"], output["confidence"]
-    if not isinstance(name, str) or name not in CLASSES:
-        raise DataError(f"{where}: the class is {name!r}, expected 'normal' or 'atypical'")
-    if not isinstance(confidence, float):
-        raise DataError(
-            f"{where}: the confidence is {confidence!r}, expected a real number: "
-            "a whole one needs a fraction too, as in 1.0"
-        )
-    # The organisers' own check lets a value beyond 1 through, but no probability is.
-    if not 0 <= confidence <= 1:
-        raise DataError(f"{where}: the confidence is {confidence}, expected a probability from 0 to 1")
-    return CLASSES[name], confidence
-
-
-def _load_ground_truth(path: Path) -> dict[str, tuple[list[int], list[int]]]:
-    """Labels (1 = AMF) and tumour domains of every image."""
-    content = read_json(path)
-    if not isinstance(content, list):
-        raise DataError(f"{path} holds {_kind(content)}, expected a list of images with their labels")
-    truth: dict[str, tuple[list[int], list[int]]] = {}
-    for number, entry in enumerate(content):
-        try:
-            image, names, domains = entry["image"], entry["labels"], entry["tumordomains"]
-            labels = [CLASSES[name] for name in names]
-            matching = len(labels) == len(domains)
-        except (KeyError, TypeError) as error:
-            raise DataError(
-                f"{path}, entry {number} is not an image with labels and tumordomains: {error}"
-            ) from error
-        if not matching:
-            raise DataError(f"{path}: {image} has {len(labels)} labels and {len(domains)} tumordomains")
-        if image in truth:
-            raise DataError(f"{path}: {image} is listed twice, expected one entry an image")
-        truth[image] = labels, domains
-    return truth
-
-
-def _read_tables(source: Path, truths: list[Path]) -> Predictions:
+def _read_tables(source: Path, truths: list[Path], allow_missing: bool) -> Predictions:
     table = load_table(source, required=["image", "class", "confidence"])
     given = len(table)
-    unknown = ~table["class"].isin(list(CLASSES))
-    _refuse_rows(source, table["class"], unknown, "the class is {!r}, expected 'normal' or 'atypical'")
-    table["confidence"] = _numbers(source, table["confidence"])
     outside = ~table["confidence"].between(0, 1)
-    _refuse_rows(source, table["confidence"], outside, "the confidence is {}, expected a number from 0 to 1")
-    table["predicted"] = table["class"].map(CLASSES).astype("int64")
-
-    notes, unvoted = list[str](), 0
-    if truths and is_review(truths[0]):
-        majority, notes = _read_majority(truths)
-        voted = table.merge(
-            majority[["image", "page"]], on=["image", "page"]
-        )  # in the order of the predictions
-        unvoted = len(table) - len(voted)
-        notes.append(f"{unvoted} of {len(table)} predictions have no majority of votes.")
-        table, truth = voted, _match(voted, majority, source, truths[0])
-    elif truths:
-        [truth_path] = truths
-        truth = _check_truth(truth_path, _load_truth_table(truth_path))
-        truth = _match(table, truth, source, truth_path)
+    _refuse(source, table["confidence"], outside, "the confidence is {}, expected a number from 0 to 1")
+    table["predicted"] = read_labels(source, table["class"])
+    notes: list[str] = []
+    left_out = 0
+    if truths:
+        voted = is_review(truths[0])
+        truth, notes = _majority(truths) if voted else (_truth_of(truths[0]), [])
+        table, unknown, unscored = _match(table, truth, source, truths[0])
+        left_out = len(unknown)
+        if voted:
+            notes.append(f"{left_out} of {given} predictions have no majority of votes.")
+        else:
+            notes += _left_out(source, "figures", unknown, f"truth in {truths[0]}", allow_missing)
+        notes += _left_out(truths[0], "figures", unscored, f"prediction in {source}", allow_missing)
     elif "label" in table:
-        truth = _check_truth(source, table)
+        table = _check_truth(source, table)
     else:
         raise DataError(f"{source} has no column 'label': add one, or name the truth with --truth")
-    columns = ["image", "page", "label", "predicted", "confidence"]
-    table["label"] = truth["label"]
-    for column in ("domain", "slide", "species", "tumor"):
-        if column in truth:
-            table[column] = truth[column]
-            columns.append(column)
-    account(f"rows of {source}", given, len(table), unvoted)
+    account(f"rows of {source}", given, len(table), left_out)
+    columns = [*_FIGURE, "label", "predicted", "confidence", *(name for name in TRAITS if name in table)]
     return Predictions(source, table[columns], notes)
 
 
-def _read_majority(paths: list[Path]) -> tuple[DataFrame, list[str]]:
+def _left_out(where: Path, unit: str, names: list[str], lacking: str, allowed: bool) -> list[str]:
+    """A note on the figures that lack a counterpart; DataError unless that is allowed."""
+    if not names:
+        return []
+    some = ", ".join(repr(name) for name in names[:3]) + (", …" if len(names) > 3 else "")
+    found = f"{len(names)} {unit} of {where} have no {lacking} ({some})"
+    if not allowed:
+        raise DataError(f"{found}: expected one for each; --allow-missing evaluates the others")
+    return [f"{found} and are not evaluated."]
+
+
+# ---- truth
+
+
+def _majority(paths: list[Path]) -> tuple[DataFrame, list[str]]:
     """Truth by the majority of experts, with slides where all are known; and what to know of the votes."""
     reviews = read_reviews(paths)
     truth = reviews.figures[reviews.figures["label"].notna()].reset_index(drop=True)
-    columns = ["image", "page", "label", *(["slide"] if (truth["slide"] != "").all() else [])]
+    columns = [*_FIGURE, "label", *(["slide"] if (truth["slide"] != "").all() else [])]
     return truth[columns].astype({"page": "Int64", "label": "int64"}), list(reviews.notes)
 
 
-def _load_truth_table(path: Path) -> DataFrame:
-    if path.suffix == ".json":
-        content = read_json(path)
-        if isinstance(content, list) and any("labels" in row for row in content if isinstance(row, dict)):
-            # the organisers' ground truth
-            rows = [
-                (image, page, label, domain)
-                for image, (labels, domains) in _load_ground_truth(path).items()
-                for page, (label, domain) in enumerate(zip(labels, domains, strict=True))
-            ]
-            table = DataFrame(rows, columns=["image", "page", "label", "domain"])
-            return table.astype({"page": "Int64"})
-    return load_table(path, required=["image", "label"])
+def _truth_of(path: Path) -> DataFrame:
+    if path.suffix == ".json" and is_ground_truth(read_json(path)):
+        return truth_table(path)
+    return _check_truth(path, load_table(path, required=["image", "label"]))
 
 
 def _check_truth(path: Path, truth: DataFrame) -> DataFrame:
-    labels = _numbers(path, truth["label"])
-    _refuse_rows(path, labels, ~labels.isin([0, 1]), "the label is {}, expected 0 (NMF) or 1 (AMF)")
+    truth = truth.assign(label=read_labels(path, truth["label"]))
     for column in truth.columns.intersection(["domain", "slide"]):
-        _refuse_rows(path, truth["image"], truth[column].isna(), f"{{!r}} has no {column}")
+        _refuse(path, truth["image"], truth[column].isna(), f"{{!r}} has no {column}")
     for column in truth.columns.intersection(["species", "tumor"]):
-        truth = truth.assign(**{column: truth[column].fillna("not published")})
-    return truth.assign(label=labels.astype("int64"))
+        truth[column] = truth[column].fillna("not published")
+    return truth
 
 
-def _match(table: DataFrame, truth: DataFrame, source: Path, truth_path: Path) -> DataFrame:
-    """The rows of `truth` that belong to the rows of `table`, in the order of `table`.
+def _match(
+    table: DataFrame, truth: DataFrame, source: Path, truth_path: Path
+) -> tuple[DataFrame, list[str], list[str]]:
+    """Give the rows of `table` their truth.
 
-    Images are matched by their whole path or, where that is unknown to the truth, by file name.
+    Images are matched by their whole path or, where more are known to the truth so, by file name.
+
+    Returns
+    -------
+    The rows that have a truth, in the order of `table`; the images without truth; those without prediction.
     """
-    wanted, known = table[["image", "page"]].copy(), truth.copy()
-    if not wanted["image"].isin(known["image"]).all():
-        wanted["image"] = wanted["image"].map(_file_name)
-        known["image"] = known["image"].map(_file_name)
-    for keys, path in ((wanted, source), (known, truth_path)):
-        twice = keys.duplicated(["image", "page"])
-        _refuse_rows(
-            path, keys["image"], twice, "{!r} is listed twice by file name, expected distinct images"
-        )
-    merged = wanted.merge(known, how="left", on=["image", "page"], indicator=True)
-    missing = merged["_merge"] == "left_only"
-    _refuse_rows(source, table["image"], missing, f"{truth_path} has no truth for {{!r}}")
-    return merged.drop(columns="_merge")
+    known = truth[[*_FIGURE, "label", *(name for name in TRAITS if name in truth)]]
+    wanted = table.drop(columns=[*TRAITS, "label"], errors="ignore").assign(row=range(len(table)))
+    by_name = [part.assign(image=part["image"].map(_file_name)) for part in (wanted, known)]
+    if by_name[0]["image"].isin(by_name[1]["image"]).sum() > wanted["image"].isin(known["image"]).sum():
+        for part, path in zip(by_name, (source, truth_path), strict=True):
+            twice = part.duplicated([name for name in (*_FIGURE, "id") if name in part])
+            _refuse(path, part["image"], twice, "{!r} is listed twice by file name, expected distinct images")
+        wanted, known = by_name
+    else:
+        _refuse(truth_path, known["image"], known.duplicated(_FIGURE), "{!r} is listed twice")
+    merged = wanted.merge(known, how="outer", on=_FIGURE, indicator=True)
+    without_truth, without_prediction = (
+        merged.loc[merged["_merge"] == side, "image"].tolist() for side in ("left_only", "right_only")
+    )
+    matched = merged[merged["_merge"] == "both"].sort_values("row")
+    images = table["image"].iloc[matched["row"].astype(int)].to_numpy()
+    return (
+        matched.assign(image=images).astype({"label": "int64", "predicted": "int64"}).reset_index(drop=True),
+        without_truth,
+        without_prediction,
+    )
+
+
+def _file_name(path: str) -> str:
+    return PurePath(path).name
+
+
+# ---- tables
 
 
 def load_table(path: Path, required: list[str]) -> DataFrame:
@@ -282,10 +206,16 @@ def load_table(path: Path, required: list[str]) -> DataFrame:
 
     Raises
     ------
-    DataError : no table, a column of `required` is missing, or an (image, page) is there twice.
+    DataError : no table, a column of `required` is missing, or an (image, page) is there twice without an
+        `id` that tells the two apart.
     """
     if path.suffix == ".json":
-        table = _frame_of_json(path)
+        content = read_json(path)
+        if is_job_list(content):
+            raise DataError(f"{path} is the platform's list of jobs: name the folder that holds it and them")
+        if not isinstance(content, list) or not all(isinstance(row, dict) for row in content):
+            raise DataError(f"{path} is no table: expected a list of objects, one a figure")
+        table = DataFrame(content)
     elif path.suffix in (".csv", ".parquet"):
         table = read_frame(path)
         table = table.mask(table == "") if path.suffix == ".csv" else table
@@ -296,47 +226,50 @@ def load_table(path: Path, required: list[str]) -> DataFrame:
             raise DataError(f"{path} has the columns {', '.join(map(str, table))}; expected {column!r} too")
     if "page" not in table:
         table["page"] = pd.NA
-    for column in table.columns.intersection(["confidence", "x", "y"]):
+    for column in table.columns.intersection(["page", "confidence", "threshold", "x", "y"]):
         table[column] = _numbers(path, table[column])
-    page = _numbers(path, table["page"])
-    check_whole(page, str(path))
-    table["page"] = page.astype("Int64")
-    _refuse_rows(path, table["image"], table["image"].isna(), "the image is empty, expected a name")
+    check_whole(table["page"], str(path))
+    table["page"] = table["page"].astype("Int64")
+    _refuse(path, table["image"], table["image"].isna(), "the image is empty, expected a name")
     table["image"] = table["image"].astype(str)
-    twice = table.duplicated(["image", "page"])
-    _refuse_rows(path, table["image"], twice, "{!r} is listed twice, expected one row a figure")
+    twice = table.duplicated([*_FIGURE, *table.columns.intersection(["id"])])
+    _refuse(path, table["image"], twice, "{!r} is listed twice, expected one row a figure")
     return table
 
 
-def _frame_of_json(path: Path) -> DataFrame:
-    content = read_json(path)
-    if not isinstance(content, list) or not all(isinstance(row, dict) for row in content):
-        raise DataError(f"{path} is no table: expected a list of objects, one a figure")
-    return DataFrame(content)
+def read_labels(path: Path, column: "Series[Any]") -> "Series[int]":
+    """Labels or classes in any of the field's words: 1 for AMF, 0 for NMF.
+
+    Raises
+    ------
+    DataError : names the first row with another word, or with none.
+    """
+    labels: dict[Any, int] = {}
+    for row, word in enumerate(column, start=1):
+        if word in labels:
+            continue
+        try:
+            label = label_of(word)
+        except DataError as error:
+            fault = str(error).replace("the label", f"the {column.name}", 1)
+            raise DataError(f"{path}, row {row}: {fault}") from None
+        if label is None:
+            raise DataError(f"{path}, row {row}: the {column.name} is empty, expected {LABELS_EXPECTED}")
+        labels[word] = label
+    return column.map(labels).astype("int64")
 
 
 def _numbers(path: Path, column: "Series[Any]") -> "Series[Any]":
     numbers = pd.to_numeric(column, errors="coerce")
-    _refuse_rows(
+    _refuse(
         path, column, numbers.isna() & column.notna(), f"the {column.name} is {{!r}}, expected a number"
     )
     return numbers
 
 
-def _refuse_rows(path: Path, values: "Series[Any]", wrong: "Series[bool]", message: str) -> None:
+def _refuse(path: Path, values: "Series[Any]", wrong: "Series[bool]", message: str) -> None:
     """Raise for the first row marked wrong; row 1 is the first below the header."""
     if wrong.any():
         position = int(wrong.to_numpy().argmax())
         more = f" ({wrong.sum()} such rows)" if wrong.sum() > 1 else ""
         raise DataError(f"{path}, row {position + 1}: {message.format(values.iloc[position])}{more}")
-
-
-def _file_name(path: str) -> str:
-    return PurePath(path).name
-
-
-def _kind(value: Any) -> str:
-    if isinstance(value, float) and math.isnan(value):
-        return "NaN"
-    names = {dict: "an object", list: "a list", str: "text", type(None): "null", bool: "true or false"}
-    return names.get(type(value), "a number")

@@ -5,7 +5,7 @@ from typing import Any
 
 from amf.evaluation import bootstrap, metrics
 from amf.evaluation.predictions import Predictions
-from amf.evaluation.threshold import threshold_regret
+from amf.evaluation.threshold import confidence_notes, threshold_regret
 
 GROUPS = {"domain": "", "species": "species: ", "tumor": "tumour: "}
 """Columns whose values are evaluated apart, and the words before a value."""
@@ -27,7 +27,6 @@ def summarise(
     figures = predictions.figures
     label, confidence = figures["label"].to_numpy(), figures["confidence"].to_numpy()
     aggregates, domain_notes = metrics.aggregates(figures)
-    threshold, threshold_notes = threshold_regret(figures)
     parts = {"overall": figures}
     for column in GROUPS:
         if column in figures:
@@ -49,8 +48,8 @@ def summarise(
             **{name: bootstrap.intervals(part, replicates, seed) for name, part in parts.items()},
         },
         "calibration": metrics.calibration_error(label, confidence),
-        "threshold": threshold,
-        "notes": predictions.notes + threshold_notes + domain_notes,
+        "threshold": threshold_regret(figures),
+        "notes": predictions.notes + confidence_notes(figures) + domain_notes,
     }
     if other is not None:
         summary["comparison"] = bootstrap.compare(predictions, other, replicates, seed)

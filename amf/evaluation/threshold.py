@@ -1,6 +1,5 @@
 """The threshold: what each would give, which is best, and what the one in use costs."""
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,38 +30,43 @@ def threshold_curve(label: NDArray[np.int64], confidence: NDArray[np.float64]) -
     )
 
 
-def threshold_regret(figures: DataFrame) -> tuple[dict[str, float | None], list[str]]:
+def threshold_regret(figures: DataFrame) -> dict[str, float | None]:
     """The balanced accuracy the same confidences would reach at their best threshold, and what is lost.
 
     Returns
     -------
     `highest_normal` and `lowest_atypical` confidence, between which the chosen threshold lies;
-    `best_threshold`, `best_balanced_accuracy` and `regret` = best - achieved; and a note where no single
-    threshold can have led to the given classes.
+    `best_threshold`, `best_balanced_accuracy` and `regret` = best - achieved.
     """
-    label, predicted = figures["label"].to_numpy(), figures["predicted"].to_numpy()
-    confidence = figures["confidence"].to_numpy()
-    curve = threshold_curve(label, confidence)
+    curve = threshold_curve(figures["label"].to_numpy(), figures["confidence"].to_numpy())
     best = curve.iloc[int(curve["balanced_accuracy"].argmax())]
     achieved = metrics_of(figures)["balanced_accuracy"]
-    highest_normal = confidence[predicted == 0].max(initial=-math.inf)
-    lowest_atypical = confidence[predicted == 1].min(initial=math.inf)
-    notes = []
-    if highest_normal >= lowest_atypical:
-        chosen = np.where(predicted == 1, confidence, 1 - confidence)
-        notes.append(
-            f"The classes do not follow from one threshold (normal up to {highest_normal:.4g}, atypical from "
-            f"{lowest_atypical:.4g}): confidence should be P(atypical) whichever class wins. Read as the "
-            f"confidence in the chosen class, the ROC AUC would be {roc_auc_score(label, chosen):.4f}."
-        )
     assert achieved is not None
+    normal, atypical = (figures.loc[figures["predicted"] == label, "confidence"] for label in (0, 1))
     return {
-        "highest_normal": float(highest_normal) if np.isfinite(highest_normal) else None,
-        "lowest_atypical": float(lowest_atypical) if np.isfinite(lowest_atypical) else None,
+        "highest_normal": float(normal.max()) if len(normal) else None,
+        "lowest_atypical": float(atypical.min()) if len(atypical) else None,
         "best_threshold": float(best["threshold"]),
         "best_balanced_accuracy": float(best["balanced_accuracy"]),
         "regret": float(best["balanced_accuracy"] - achieved),
-    }, notes
+    }
+
+
+def confidence_notes(figures: DataFrame) -> list[str]:
+    """A sentence where the confidences seem to mean something else than P(atypical)."""
+    label, confidence = figures["label"], figures["confidence"]
+    auc = roc_auc_score(label, confidence)
+    of_class = roc_auc_score(label, confidence.where(figures["predicted"] == 1, 1 - confidence))
+    given = [confidence[figures["predicted"] == predicted] for predicted in (0, 1)]
+    one_threshold = given[0].max() < given[1].min()  # False where a class is never given
+    if of_class > max(auc, 0.5) and not one_threshold:
+        return [
+            f"The ROC AUC is {auc:.4f}; it would be {of_class:.4f} with the confidences read as those in the "
+            "chosen class. Expected P(atypical), whichever class wins."
+        ]
+    if auc < 0.5:
+        return [f"The ROC AUC is {auc:.4f}, below 0.5: labels or confidences may be turned round."]
+    return []
 
 
 @dataclass(frozen=True)

@@ -136,8 +136,8 @@ def test_threshold_curve_and_regret_by_trying_every_threshold() -> None:
         tried, abs=1e-12
     )
 
-    found, notes = threshold.threshold_regret(figures)
-    assert notes == []
+    found = threshold.threshold_regret(figures)
+    assert threshold.confidence_notes(figures) == []
     assert found["best_balanced_accuracy"] == pytest.approx(max(tried.values()), abs=1e-12)
     assert tried[found["best_threshold"]] == pytest.approx(max(tried.values()), abs=1e-12)
     assert found["regret"] == pytest.approx(max(tried.values()) - tried[0.6], abs=1e-12)
@@ -148,19 +148,33 @@ def test_confidence_of_the_chosen_class_is_noticed() -> None:
     figures = drawn_figures()
     stated = np.where(figures["predicted"] == 1, figures["confidence"], 1 - figures["confidence"])
 
-    _, notes = threshold.threshold_regret(figures.assign(confidence=stated))
+    (note,) = threshold.confidence_notes(figures.assign(confidence=stated))
 
-    assert len(notes) == 1
-    assert "confidence should be P(atypical)" in notes[0]
+    assert "Expected P(atypical)" in note
     true_auc = roc_auc_score(figures["label"], figures["confidence"])
-    assert f"the ROC AUC would be {true_auc:.4f}" in notes[0]
+    assert f"it would be {true_auc:.4f}" in note
+
+
+def test_confidences_that_are_turned_round_are_noticed() -> None:
+    figures = drawn_figures()
+    turned = figures.assign(confidence=1 - figures["confidence"], predicted=1 - figures["predicted"])
+    (note,) = threshold.confidence_notes(turned)
+    assert "below 0.5: labels or confidences may be turned round" in note
+
+
+def test_a_threshold_for_each_domain_is_no_fault() -> None:
+    figures = drawn_figures()
+    own = figures["domain"].map({0: 0.3, 1: 0.45, 2: 0.6, 3: 0.75})
+    figures["predicted"] = (figures["confidence"] >= own).astype(int)
+    assert threshold.confidence_notes(figures) == []
 
 
 def test_all_called_normal_leaves_no_atypical_confidence() -> None:
-    found, notes = threshold.threshold_regret(drawn_figures().assign(predicted=0))
+    figures = drawn_figures().assign(predicted=0)
+    found = threshold.threshold_regret(figures)
     assert found["lowest_atypical"] is None
     assert found["regret"] > 0
-    assert notes == []
+    assert threshold.confidence_notes(figures) == []
 
 
 def test_reliability_puts_the_ends_into_the_outer_bins() -> None:

@@ -81,10 +81,25 @@ def test_a_socket_described_twice_and_differently_is_refused(
         predictions.read(folder)
 
 
-def test_truth_without_job_is_noted(write_platform: Callable[..., Path]) -> None:
-    read = predictions.read(write_platform({"a.tiff": GOOD}, {**TRUTH, "b.tiff": ["normal"]}))
+@pytest.mark.parametrize(
+    ("jobs", "truth", "found"),
+    [
+        ({"a.tiff": GOOD}, {**TRUTH, "b.tiff": ["normal"]}, "ground_truth.json have no job in "),
+        ({"a.tiff": GOOD, "b.tiff": GOOD}, TRUTH, "predictions.json have no truth in "),
+    ],
+)
+def test_job_and_truth_without_the_other(
+    write_platform: Callable[..., Path], jobs: dict[str, Any], truth: dict[str, list[str]], found: str
+) -> None:
+    folder = write_platform(jobs, truth)
 
-    assert read.notes == ["1 of 2 images in ground_truth.json have no job and were not evaluated."]
+    with pytest.raises(DataError, match=rf"1 images of .*{found}.* \('b.tiff'\): expected.*--allow-missing"):
+        predictions.read(folder)
+    read = predictions.read(folder, allow_missing=True)
+    assert read.figures["image"].tolist() == ["a.tiff"] * 2
+    (note,) = read.notes
+    assert found in note
+    assert note.endswith("('b.tiff') and are not evaluated.")
 
 
 @pytest.mark.parametrize(
@@ -109,11 +124,6 @@ def test_outputs_the_organisers_refuse_are_refused(
 ) -> None:
     with pytest.raises(DataError, match=message):
         predictions.read(write_platform({"a.tiff": output}, TRUTH))
-
-
-def test_job_without_truth_is_refused(write_platform: Callable[..., Path]) -> None:
-    with pytest.raises(DataError, match=r"job job-0 \(a.tiff\): .* has no truth for this image"):
-        predictions.read(write_platform({"a.tiff": GOOD}, {"b.tiff": ["normal", "atypical"]}))
 
 
 def test_missing_output_is_refused_by_name(write_platform: Callable[..., Path]) -> None:
@@ -177,10 +187,11 @@ def test_table_formats_read_alike(tmp_path: Path, suffix: str) -> None:
 @pytest.mark.parametrize(
     ("column", "value", "message"),
     [
-        ("class", "AMF", "row 3: the class is 'AMF', expected 'normal' or 'atypical'"),
+        ("class", "mitosis", "row 3: the class is 'mitosis', expected AMF or NMF, atypical or normal"),
         ("confidence", 1.5, "row 3: the confidence is 1.5, expected a number from 0 to 1"),
         ("confidence", None, "row 3: the confidence is nan"),
-        ("label", 2, "row 3: the label is 2, expected 0"),
+        ("label", 2, "row 3: the label is '2', expected AMF or NMF"),
+        ("label", None, "row 3: the label is empty, expected AMF or NMF"),
         ("image", "x/1.png", "row 3: 'x/1.png' is listed twice"),
         ("slide", None, "row 3: 'x/3.png' has no slide"),
     ],
@@ -215,12 +226,54 @@ def test_truth_table_is_matched_by_file_name_in_any_order(tmp_path: Path) -> Non
     assert figures["domain"].tolist() == ["lung", "lung", "skin"]
 
 
-def test_figure_without_truth_is_refused(tmp_path: Path) -> None:
-    table().to_csv(tmp_path / "p.csv", index=False)
-    table().iloc[:2].to_csv(tmp_path / "truth.csv", index=False)
+@pytest.mark.parametrize(
+    ("predicted", "known", "found"),
+    [
+        (3, [0, 1], "p.csv have no truth in "),
+        (2, [0, 1, 2], "truth.csv have no prediction in "),
+        (2, [0, 1, 2], "votes.csv have no prediction in "),
+    ],
+)
+def test_figure_and_truth_without_the_other(
+    tmp_path: Path, predicted: int, known: list[int], found: str
+) -> None:
+    table().iloc[:predicted].to_csv(tmp_path / "p.csv", index=False)
+    truth = tmp_path / found.split()[0]
+    if truth.name == "votes.csv":
+        fields = {"page": "", "x": "", "y": "", "expert": "Anna", "time": "2026-01-01T00:00:00Z"}
+        votes = table()[["image", "slide"]].assign(vote=table()["class"], **fields)
+        votes.to_csv(truth, index=False)
+    else:
+        table().iloc[known].to_csv(tmp_path / "truth.csv", index=False)
+        truth = tmp_path / "truth.csv"
 
-    with pytest.raises(DataError, match=r"p.csv, row 3: .*truth.csv has no truth for 'x/3.png'"):
-        predictions.read(tmp_path / "p.csv", tmp_path / "truth.csv")
+    with pytest.raises(DataError, match=rf"1 figures of .*{found}.* \('x/3.png'\): .*--allow-missing"):
+        predictions.read(tmp_path / "p.csv", truth)
+    read = predictions.read(tmp_path / "p.csv", truth, allow_missing=True)
+    assert read.figures["image"].tolist() == ["x/1.png", "x/2.png"]
+    assert found in read.notes[-1]
+
+
+def test_labels_in_words(tmp_path: Path) -> None:
+    words = table().assign(**{"class": ["NMF", "AMF", "AMF"]})
+    words.to_csv(tmp_path / "p.csv", index=False)
+    truth = table()[["image"]].assign(label=["normal", "atypical mitosis", False])
+    truth.to_csv(tmp_path / "truth.csv", index=False)
+    figures = predictions.read(tmp_path / "p.csv", tmp_path / "truth.csv").figures
+    assert figures["predicted"].tolist() == [0, 1, 1]
+    assert figures["label"].tolist() == [0, 1, 0]
+
+
+def test_two_figures_at_one_place_are_two(tmp_path: Path) -> None:
+    twice = pd.concat([table(), table()], ignore_index=True).assign(id=list("abcdef"))
+    twice.to_csv(tmp_path / "p.csv", index=False)
+    assert len(predictions.read(tmp_path / "p.csv").figures) == 6
+    table().to_csv(tmp_path / "truth.csv", index=False)
+    read = predictions.read(tmp_path / "p.csv", tmp_path / "truth.csv")
+    assert read.figures["label"].tolist() == [0, 1, 0] * 2
+    twice.assign(id="a").to_csv(tmp_path / "p.csv", index=False)
+    with pytest.raises(DataError, match="'x/1.png' is listed twice"):
+        predictions.read(tmp_path / "p.csv")
 
 
 def test_pages_of_a_table_take_the_organisers_truth(tmp_path: Path) -> None:
@@ -239,7 +292,12 @@ def test_pages_of_a_table_take_the_organisers_truth(tmp_path: Path) -> None:
 
 def test_neither_folder_nor_table(tmp_path: Path) -> None:
     (tmp_path / "p.txt").write_text("")
-    for name, message in [("p.txt", "neither a folder nor"), ("absent.csv", "no such file")]:
+    (tmp_path / "predictions.json").write_text('[{"pk": "1", "inputs": [], "outputs": []}]')
+    for name, message in [
+        ("p.txt", "neither a folder nor"),
+        ("absent.csv", "no such file"),
+        ("predictions.json", "is the platform's list of jobs: name the folder"),
+    ]:
         with pytest.raises(DataError, match=message):
             predictions.read(tmp_path / name)
     pd.DataFrame(columns=["image", "class", "confidence", "label"]).to_csv(tmp_path / "e.csv", index=False)
