@@ -1,4 +1,4 @@
-"""The organisers' layout: predictions.json lists the jobs, each with its output, and ground_truth.json the truth."""
+"""The organisers' layout: predictions.json lists the jobs and their outputs, ground_truth.json the truth."""
 
 import math
 from dataclasses import dataclass

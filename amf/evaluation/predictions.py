@@ -6,7 +6,8 @@ Both become one table of figures, one row each:
     confidence (float64, P(atypical)), and where known domain, slide, species and tumor ("not published" where
     it is empty).
 
-A figure with a prediction and no truth, or with a truth and no prediction, is an error, or counted in a note.
+A prediction without truth, or a truth without prediction, is an error, or named in a note. Of the platform's
+layout, an image without a job is a note: the organisers' truth covers more images than one phase.
 """
 
 from collections.abc import Sequence
@@ -91,7 +92,7 @@ def _read_platform(folder: Path, truth: Path, allow_missing: bool) -> Prediction
     jobs = read_jobs(folder, truth)
     notes = [
         *_left_out(folder / JOBS, "images", jobs.without_truth, f"truth in {truth}", allow_missing),
-        *_left_out(truth, "images", jobs.without_job, f"job in {folder / JOBS}", allow_missing),
+        *_left_out(truth, "images", jobs.without_job, f"job in {JOBS}", allowed=True),
     ]
     return Predictions(folder, jobs.figures, notes)
 
@@ -261,9 +262,7 @@ def read_labels(path: Path, column: "Series[Any]") -> "Series[int]":
 
 def _numbers(path: Path, column: "Series[Any]") -> "Series[Any]":
     numbers = pd.to_numeric(column, errors="coerce")
-    _refuse(
-        path, column, numbers.isna() & column.notna(), f"the {column.name} is {{!r}}, expected a number"
-    )
+    _refuse(path, column, numbers.isna() & column.notna(), f"the {column.name} is {{!r}}, expected a number")
     return numbers
 
 
