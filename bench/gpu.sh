@@ -1,27 +1,23 @@
 #!/bin/sh
-# Everything that only a GPU can show, in one call; what lacks its weights or data says so and is left out.
-#   sh bench/gpu.sh            DATA=folder of `amf data`, EFFICIENTNET=ImageNet weights as model.safetensors
-cd "$(dirname "$0")/.." || exit 1
-export PYTHONPATH=. PYTHONUNBUFFERED=1
+# Everything that only a GPU can show, in one call of at most nine minutes, without a network.
+#
+#     sh bench/gpu.sh [--tiny]
+#
+# OUT      folder for gpu.json and gpu.md, default build/gpu
+# WHEELS   folder of wheels of what this Python lacks (pytorch-metric-learning, say); a stage that needs a package which is
+#          neither installed nor there is left out by name
+# PYTHON   default python3; torch and timm are all that scoring needs
+# --tiny   a small network, on the CPU where there is no GPU: shows that every stage runs, its figures mean nothing
+set -eu
+cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python3}
-
-if ! "$PYTHON" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
-    echo "bench/gpu.sh: torch sees no CUDA device, so there is nothing to measure here."
-    exit 0
+OUT=${OUT:-build/gpu}
+mkdir -p "$OUT"
+export PYTHONPATH="$PWD" PYTHONUNBUFFERED=1
+if [ -n "${WHEELS:-}" ]; then
+    site=$(mktemp -d)
+    trap 'rm -rf "$site"' EXIT
+    "$PYTHON" -m pip install --quiet --no-index --no-deps --no-compile --target "$site" "$WHEELS"/*.whl
+    export PYTHONPATH="$PWD:$site"
 fi
-failed=0
-echo "== training"
-"$PYTHON" bench/train.py vit ${DATA:+--data "$DATA"} || failed=1
-echo "== jobs"
-if [ -f bench/job.py ]; then "$PYTHON" bench/job.py compact vit-g || failed=1; else echo "bench/job.py is not here"; fi
-echo "== augmentation"
-"$PYTHON" bench/augment.py --device cuda || failed=1
-echo "== ablation with EfficientNetV2-S"
-if [ -n "${DATA:-}" ] && [ -n "${EFFICIENTNET:-}" ] && [ -f recipes/ablation.yaml ]; then
-    mkdir -p build
-    sed "s|weights: hub.*|weights: $EFFICIENTNET|" recipes/ablation.yaml >build/ablation.yaml
-    "$PYTHON" -m amf ablate build/ablation.yaml --data "$DATA" --out build/ablation || failed=1
-else
-    echo "needs DATA, EFFICIENTNET and recipes/ablation.yaml"
-fi
-exit $failed
+"$PYTHON" -m bench.gpu --out "$OUT" "$@"

@@ -226,12 +226,14 @@ def drop_page_cache() -> None:
     Path("/proc/sys/vm/drop_caches").write_text("3")
 
 
-def vit_g_bundle(dtype: str = "bfloat16") -> Path:
-    """H-optimus-0's architecture at full size with random weights, in bfloat16 or int8, as a bundle."""
-    folder = WORK / ("vit-g" if dtype == "bfloat16" else f"vit-g-{dtype}")
+def vit_g_bundle(dtype: str = "bfloat16", depth: int = 40) -> Path:
+    """H-optimus-0's architecture (40 blocks at full size) with random weights, bfloat16 or int8, as a bundle."""
+    folder = WORK / "-".join(
+        ["vit-g", *([dtype] if dtype != "bfloat16" else []), *([str(depth)] if depth != 40 else [])]
+    )
     if not (folder / FILE_NAME).is_file():
         print(f"writing a full-size ViT-g/14 bundle with random weights in {dtype}", flush=True)
-        spec = dataclasses.replace(vit_g_member(), dtype=dtype)
+        spec = dataclasses.replace(vit_g_member(depth), dtype=dtype)
         with torch.device("meta"):
             model = Classifier(spec.backbone, spec.arguments, spec.head, to_serve=True)
             if dtype == "int8":
@@ -256,7 +258,7 @@ def vit_g_bundle(dtype: str = "bfloat16") -> Path:
 
 def reference_weights(name: str, options: list[str]) -> Path:
     """The reference's weights, random, as torch.save writes them in fp32."""
-    path = WORK / f"{name}.pth"
+    path = WORK / f"{'-'.join([name, *options])}.pth"
     if not path.is_file():
         WORK.mkdir(parents=True, exist_ok=True)
         ensure_torchvision()

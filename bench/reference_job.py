@@ -25,7 +25,8 @@ def main() -> None:
     arguments = {key: json.loads(value) for key, value in (option.split("=") for option in options)}
     model = timm.create_model(name, pretrained=False, num_classes=1, **arguments)
     model.load_state_dict(torch.load(weights, map_location="cpu"))
-    model.eval()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model.to(device).eval()
     answers = []
     with Image.open(stack) as image, torch.no_grad():
         for page in range(getattr(image, "n_frames", 1)):
@@ -34,7 +35,7 @@ def main() -> None:
                 bytearray(image.convert("RGB").resize((224, 224)).tobytes()), dtype=torch.uint8
             )
             x = pixels.view(1, 224, 224, 3).permute(0, 3, 1, 2).float() / 255  # (1, 3, 224, 224)
-            p = torch.sigmoid(model((x - 0.5) / 0.25)).item()
+            p = torch.sigmoid(model(((x - 0.5) / 0.25).to(device))).item()
             answers.append({"class": "atypical" if p >= 0.5 else "normal", "confidence": p})
     Path(output).write_text(json.dumps(answers))
 
