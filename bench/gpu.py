@@ -25,7 +25,7 @@ def device(tiny: bool) -> Figures:
     """What this machine is, and its bfloat16 matrix rate."""
     import torch
 
-    from bench.train import matrix_rate
+    from bench.rates import matrix_rate
 
     name = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     return {"device": name, "torch": torch.__version__, "bf16 matrix rate, TFLOP/s": matrix_rate() / 1e12}
@@ -40,7 +40,7 @@ def scoring(tiny: bool) -> Figures:
     from amf.inference.predict import Predictor
     from amf.model import bundle
     from bench.job import JOB, job_operations, vit_g_bundle
-    from bench.train import matrix_rate
+    from bench.rates import matrix_rate
 
     pages = stack.read_stack(find_stack(JOB))
     figures: Figures = {}
@@ -97,7 +97,8 @@ def training(tiny: bool) -> Figures:
     import torch
 
     from amf.training.recipe import override, read_recipe
-    from bench.train import BATCH, SMALL, draw_figures, draw_weights, matrix_rate, train_ours
+    from bench.rates import matrix_rate
+    from bench.train import BATCH, SMALL, draw_figures, draw_weights, train_ours
 
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "weights.safetensors"

@@ -31,6 +31,7 @@ from amf.model.digest import FILE_NAME
 from amf.model.linear import hold_as_int8
 from amf.model.spec import BundleSpec
 from amf.model.torchvision_shim import ensure_torchvision
+from bench.rates import matrix_rate
 from bench.server import print_server
 from bench.vit_g import member as vit_g_member
 
@@ -208,18 +209,6 @@ def read_speed() -> float:
     return (256 << 20) / seconds
 
 
-def matrix_rate(dtype: torch.dtype) -> float:
-    """Operations/s of a large matrix product, the best of some."""
-    n = 2048
-    a, b = torch.randn(n, n).to(dtype), torch.randn(n, n).to(dtype)
-    best = 0.0
-    for _ in range(8):
-        started = time.perf_counter()
-        a @ b
-        best = max(best, 2 * n**3 / (time.perf_counter() - started))
-    return best
-
-
 def drop_page_cache() -> None:
     """Make the next process read from disk."""
     os.sync()
@@ -227,7 +216,7 @@ def drop_page_cache() -> None:
 
 
 def vit_g_bundle(dtype: str = "bfloat16", depth: int = 40) -> Path:
-    """H-optimus-0's architecture (40 blocks at full size) with random weights, bfloat16 or int8, as a bundle."""
+    """H-optimus-0's architecture of so many blocks, with random weights, as a bundle."""
     folder = WORK / "-".join(
         ["vit-g", *([dtype] if dtype != "bfloat16" else []), *([str(depth)] if depth != 40 else [])]
     )

@@ -22,7 +22,8 @@ import torch
 from amf.bulk.items import find_items
 from amf.model import bundle
 from amf.model.device import DTYPES, compute_dtype
-from bench.job import PAGES, ROOT, job_operations, matrix_rate, read_speed
+from bench.job import PAGES, ROOT, job_operations, read_speed
+from bench.rates import matrix_rate
 
 PREDICT = """
 import resource, sys

@@ -39,6 +39,7 @@ from amf.training.batches import Task
 from amf.training.learner import Learner, accelerator_for
 from amf.training.loop import train_epoch
 from amf.training.recipe import Recipe, override, read_recipe
+from bench.rates import matrix_rate
 
 ROOT = Path(__file__).resolve().parent.parent
 CUDA = torch.cuda.is_available()
@@ -200,21 +201,6 @@ def alternate(rounds: int, **sides: Callable[[], float]) -> dict[str, float]:
             if number:
                 measured[name].append(value)
     return {name: statistics.median(values) for name, values in measured.items()}
-
-
-def matrix_rate() -> float:
-    """Operations a second of a large bf16 product on random values, median of ten."""
-    side, device = (8192, "cuda") if CUDA else (2048, "cpu")
-    a, b = (torch.randn(side, side, device=device).bfloat16() for _ in range(2))
-    seconds = []
-    for number in range(13):
-        started = time.perf_counter()
-        a @ b
-        if CUDA:
-            torch.cuda.synchronize()
-        if number > 2:
-            seconds.append(time.perf_counter() - started)
-    return 2 * side**3 / statistics.median(seconds)
 
 
 def draw_weights(recipe: Recipe, path: Path) -> tuple[int, int]:
