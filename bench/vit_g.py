@@ -20,8 +20,8 @@ OUTLYING = 4
 """Channels that are planted as outlying in each place."""
 
 LAYER_SCALE = 0.075
-"""Median of the layer scales. At .15 forty random blocks amplify rounding: bfloat16 alone moves an embedding by
-a sixth of what patches differ by. At .075 it is a fiftieth.
+"""Median of the layer scales. At .15 forty random blocks amplify rounding: bfloat16 alone moves an embedding
+by a sixth of what patches differ by. At .075 it is a fiftieth.
 """
 
 FITTED_ON = 24
