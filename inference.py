@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from amf.errors import AmfError
-from amf.inference.stderr import stderr_on_stdout
+from amf.inference.streams import outlive_readers, stderr_on_stdout
 from amf.model import digest
 
 PLATFORM_MODEL = Path("/opt/ml/model")
@@ -36,8 +36,7 @@ def main() -> int:
     built_in = Path(__file__).resolve().parent / "model"
     model = arguments.model or (PLATFORM_MODEL if (PLATFORM_MODEL / "bundle.json").is_file() else built_in)
     digest.begin(model)  # while torch is imported, which takes a second and needs one core
-    if sys.stdout is not None:
-        sys.stdout.reconfigure(errors="backslashreplace")  # files may have any name
+    outlive_readers()
     folders = arguments.input, arguments.output, model, arguments.device
     try:
         if arguments.serve:

@@ -48,10 +48,10 @@ def amf(environment: Path, *arguments: object, packages: bool = False) -> subpro
 
 
 def test_the_installed_command_names_every_command(environment: Path) -> None:
-    done = amf(environment, "--help")
+    done = amf(environment, "--help", packages=True)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("usage: amf [-h] COMMAND")
-    assert "inspect: verify a bundle" in done.stdout
+    assert done.stdout.startswith("Usage: amf [OPTIONS] COMMAND")
+    assert "inspect   verify a bundle" in done.stdout
 
 
 def test_the_installed_command_inspects_the_bundle_that_ships(environment: Path) -> None:
@@ -61,23 +61,13 @@ def test_the_installed_command_inspects_the_bundle_that_ships(environment: Path)
 
 
 def test_an_installed_predict_asks_for_a_bundle(environment: Path) -> None:
+    (environment / "a.png").touch()
     done = amf(environment, "predict", "a.png", "--output", "a.csv", packages=True)
-    assert done.returncode == 2
-    assert done.stderr.endswith("amf predict: error: the following arguments are required: --model\n")
-
-
-@pytest.mark.parametrize("command", ["fit", "evaluate", "inspect"])
-def test_a_package_that_is_not_installed_is_one_sentence_with_its_remedy(
-    environment: Path, command: str
-) -> None:
-    done = amf(environment, command, "recipe.yaml")
-    assert done.returncode == 2
-    (sentence,) = done.stderr.splitlines()
-    assert sentence.startswith(f"`amf {command}` needs the package ")
-    assert sentence.endswith("which is not installed: run `pip install '.[train]'` in the checkout")
+    assert done.returncode == 3
+    assert done.stderr.startswith("no bundle ships with this installation")
 
 
 def test_the_checkout_runs_without_being_installed() -> None:
     done = subprocess.run([sys.executable, "-m", "amf", "--help"], capture_output=True, text=True, cwd=ROOT)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("usage: amf [-h] COMMAND")
+    assert done.stdout.startswith("Usage: amf [OPTIONS] COMMAND")

@@ -1,1 +1,1 @@
-"""The commands of `amf`: one module each, with `add_arguments(parser)` and `run(arguments) -> exit code`."""
+"""The commands of `amf`: one module each; the signature of its function `run` is the command's."""

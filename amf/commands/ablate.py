@@ -1,19 +1,30 @@
 """`amf ablate`: the paper's Table 1, a baseline and twelve variants over five folds."""
 
-from argparse import ArgumentParser, Namespace
-from pathlib import Path
+from typing import Annotated
 
-from amf.commands.trial import add_trial_arguments, run_trial
-from amf.experiments.ablation import FOLDS, TABLE, ablation_trial, collect_ablation
-from amf.training.recipe import read_recipe
+from typer import Option
 
-
-def add_arguments(parser: ArgumentParser) -> None:
-    """Declare the command's arguments."""
-    parser.add_argument("recipe", type=Path, help="YAML recipe; each row sets its own augmentation and mixup")
-    add_trial_arguments(parser, "cell", FOLDS)
+from amf.commands.options import Collect, Data, Out, Recipe
+from amf.commands.trial import run_trial
 
 
-def run(arguments: Namespace) -> int:
-    """Run cells and folds, or join them; prints the table."""
-    return run_trial(arguments, ablation_trial(read_recipe(arguments.recipe)), collect_ablation, TABLE)
+def run(
+    recipe: Recipe,
+    data: Data,
+    out: Out,
+    cell: Annotated[str | None, Option(metavar="NAME", help="run this cell alone, and join nothing")] = None,
+    fold: Annotated[
+        int | None, Option(metavar="K", help="run this fold alone, 0 to 4, and join nothing")
+    ] = None,
+    collect: Collect = False,
+) -> None:
+    """Run the cells of the paper's Table 1 over five folds, or join them; prints the table.
+
+    Each cell sets the recipe's augmentation and MixUp.
+    """
+    from amf.training.recipe import read_recipe
+
+    base = read_recipe(recipe)
+    from amf.experiments.ablation import TABLE, ablation_trial, collect_ablation
+
+    run_trial(ablation_trial(base), data, out, cell, fold, collect, collect_ablation, TABLE)

@@ -1,75 +1,64 @@
 """`amf evaluate`: the organisers' numbers with intervals, as metrics.json, an HTML report and a table."""
 
-import argparse
 import json
 from pathlib import Path
+from typing import Annotated
 
-from amf.evaluation import predictions, report, summary
+from typer import Argument, Option
+
 from amf.files import folder_to_write, written_whole
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
-    parser.add_argument(
-        "predictions",
-        type=Path,
-        help="folder in the platform's layout (predictions.json, <pk>/output/…, ground_truth.json), or a "
-        "table (.csv, .parquet, .json) with image, class, confidence, optionally page, label, domain, slide, "
-        "species, tumor",
-    )
-    parser.add_argument(
-        "--truth",
-        type=Path,
-        nargs="+",
-        metavar="FILE",
-        help="ground_truth.json, a table with image, label, domain, slide, species, tumor, "
-        "or votes of `amf review`",
-    )
-    parser.add_argument(
-        "--allow-missing",
-        action="store_true",
-        help="evaluate the figures that have a prediction and a truth, and name the others",
-    )
-    parser.add_argument(
-        "--compare", type=Path, metavar="OTHER", help="predictions of the same figures to test against"
-    )
-    parser.add_argument(
-        "--patches", type=Path, metavar="DIR", help="folder of the images, for thumbnails of errors"
-    )
-    parser.add_argument(
-        "--output",
-        type=folder_to_write,
-        metavar="DIR",
-        default="runs/evaluation",
-        help="default: %(default)s",
-    )
-    parser.add_argument("--title", default="Evaluation", help="heading of the report")
-    parser.add_argument(
-        "--replicates", type=_positive, default=2000, help="bootstrap replicates, default: %(default)s"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap, default: %(default)s")
+def run(
+    predictions: Annotated[
+        Path,
+        Argument(
+            help="folder in the platform's layout (predictions.json, <pk>/output/…, ground_truth.json), or a "
+            "table (.csv, .parquet, .json) with image, class, confidence, optionally page, label, domain, "
+            "slide, species, tumor"
+        ),
+    ],
+    truth: Annotated[
+        list[Path] | None,
+        Option(
+            metavar="FILE...",
+            help="ground_truth.json, a table with image, label, domain, slide, species, tumor, or votes of "
+            "`amf review`",
+        ),
+    ] = None,
+    allow_missing: Annotated[
+        bool,
+        Option(
+            "--allow-missing",
+            help="evaluate the figures that have a prediction and a truth, and name the others",
+        ),
+    ] = False,
+    compare: Annotated[
+        Path | None, Option(metavar="OTHER", help="predictions of the same figures to test against")
+    ] = None,
+    patches: Annotated[
+        Path | None, Option(metavar="DIR", help="folder of the images, for thumbnails of errors")
+    ] = None,
+    output: Annotated[
+        Path, Option(parser=folder_to_write, metavar="DIR", help="folder for metrics.json and report.html")
+    ] = Path("runs/evaluation"),
+    title: Annotated[str, Option(help="heading of the report")] = "Evaluation",
+    replicates: Annotated[int, Option(min=1, help="bootstrap replicates")] = 2000,
+    seed: Annotated[int, Option(help="of the bootstrap")] = 0,
+) -> None:
+    """Score predictions as the organisers do, with intervals; writes metrics.json and report.html."""
+    from amf.evaluation import predictions as tables
+    from amf.evaluation import report, summary
 
-
-def run(arguments: argparse.Namespace) -> int:
-    """Evaluate; metrics.json and report.html go to the output folder, a table to the console."""
-    truth, allow_missing = arguments.truth, arguments.allow_missing
-    evaluated = predictions.read(arguments.predictions, truth, allow_missing)
-    other = predictions.read(arguments.compare, truth, allow_missing) if arguments.compare else None
-    numbers = summary.summarise(evaluated, arguments.replicates, arguments.seed, other)
-    page = report.render(evaluated, numbers, arguments.title, arguments.patches)
+    evaluated = tables.read(predictions, truth, allow_missing)
+    other = tables.read(compare, truth, allow_missing) if compare else None
+    numbers = summary.summarise(evaluated, replicates, seed, other)
+    page = report.render(evaluated, numbers, title, patches)
     with (  # both or neither: each file is on disk before the first takes its name
-        written_whole(arguments.output / "metrics.json") as metrics_file,
-        written_whole(arguments.output / "report.html") as report_file,
+        written_whole(output / "metrics.json") as metrics_file,
+        written_whole(output / "report.html") as report_file,
     ):
         metrics_file.write_text(json.dumps(numbers, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         report_file.write_text(page, encoding="utf-8")
     print(summary.as_text(numbers))
-    print(f"wrote {arguments.output / 'metrics.json'} and {arguments.output / 'report.html'}")
-    return 0
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not above 0")
-    return value
+    print(f"wrote {output / 'metrics.json'} and {output / 'report.html'}")

@@ -1,44 +1,43 @@
 """`amf fetch`: published data sets, checked and unpacked to where `amf data` reads them."""
 
 import sys
-from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
 
 from amf.data.fetch import DATASETS, Record, fetch
 from amf.errors import DataError
 from amf.files import folder_to_write
 
 
-def add_arguments(parser: ArgumentParser) -> None:
-    """Declare the command's arguments."""
-    parser.add_argument("names", nargs="+", metavar="NAME", help=f"of {', '.join(DATASETS)}")
-    parser.add_argument(
-        "--root", type=folder_to_write, required=True, help="folder that data recipes are relative to"
-    )
-    parser.add_argument(
-        "--accept-licence", action="store_true", help="the licences are accepted; else each is asked for"
-    )
-    parser.add_argument(
-        "--name",
-        action="append",
-        default=[],
-        metavar="PLACE=PUBLISHED",
-        help="what the publisher calls the file or folder that `amf data` reads at PLACE, below --root",
-    )
-
-
-def run(arguments: Namespace) -> int:
+def run(
+    names: Annotated[list[str], Argument(metavar="NAME...", help=f"of {', '.join(DATASETS)}")],
+    root: Annotated[
+        Path, Option(parser=folder_to_write, metavar="DIR", help="folder that data recipes are relative to")
+    ],
+    accept_licence: Annotated[
+        bool, Option("--accept-licence", help="the licences are accepted; else each is asked for")
+    ] = False,
+    name: Annotated[
+        list[str] | None,
+        Option(
+            metavar="PLACE=PUBLISHED",
+            help="what the publisher calls the file or folder that `amf data` reads at PLACE, below --root",
+        ),
+    ] = None,
+) -> None:
     """Fetch one data set after the other; every one that is complete stays if a later one fails."""
-    changes = dict(_split(text) for text in arguments.name)
-    places = {place for name in arguments.names if name in DATASETS for place in DATASETS[name].places}
+    changes = dict(_split(text) for text in name or [])
+    places = {place for name in names if name in DATASETS for place in DATASETS[name].places}
     if unknown := sorted(set(changes) - places):
         raise DataError(f"--name gives {', '.join(unknown)}, expected one of {', '.join(sorted(places))}")
-    for name in arguments.names:
-        own = DATASETS[name].places if name in DATASETS else {}
-        names = {place: changes[place] for place in own if place in changes}
-        done = fetch(name, arguments.root, acknowledge(arguments.accept_licence), names)
-        print(f"{name}: {done.how}", flush=True)
-    return 0
+    for dataset in names:
+        own = DATASETS[dataset].places if dataset in DATASETS else {}
+        published = {place: changes[place] for place in own if place in changes}
+        done = fetch(dataset, root, acknowledge(accept_licence), published)
+        print(f"{dataset}: {done.how}", flush=True)
 
 
 def acknowledge(accepted: bool) -> Callable[[Record], bool]:

@@ -1,27 +1,29 @@
 """`amf fit`: train one recipe on the figures that `amf data` packed."""
 
-from argparse import ArgumentParser, Namespace
 from pathlib import Path
+from typing import Annotated
 
-from amf.data.figures import open_figures
-from amf.data.splits import monitor_split
+from typer import Option
+
+from amf.commands.options import Data, Recipe
 from amf.files import folder_to_write
-from amf.training.loop import fit
-from amf.training.recipe import read_recipe
 
 
-def add_arguments(parser: ArgumentParser) -> None:
-    """Declare the command's arguments."""
-    parser.add_argument("recipe", type=Path, help="YAML recipe")
-    parser.add_argument("--data", type=Path, required=True, help="folder that `amf data` wrote")
-    parser.add_argument("--out", type=folder_to_write, required=True, help="run folder")
-    parser.add_argument("--resume", action="store_true", help="continue from the run folder's checkpoint")
+def run(
+    recipe: Recipe,
+    data: Data,
+    out: Annotated[Path, Option(parser=folder_to_write, metavar="DIR", help="run folder")],
+    resume: Annotated[bool, Option("--resume", help="continue from the run folder's checkpoint")] = False,
+) -> None:
+    """Train one recipe, and say which epoch was best."""
+    from amf.training.recipe import read_recipe
 
+    chosen = read_recipe(recipe)
+    from amf.data.figures import open_figures
+    from amf.data.splits import monitor_split
+    from amf.training.loop import fit
 
-def run(arguments: Namespace) -> int:
-    """Train, and say which epoch was best."""
-    recipe, figures = read_recipe(arguments.recipe), open_figures(arguments.data)
-    split = monitor_split(figures.table, seed=recipe.optimise.seed)  # 95 % / 5 %, stratified by label
-    outcome = fit(recipe, figures, split.train, split.held_out, arguments.out, arguments.resume)
-    print(f"best epoch {outcome.best_epoch + 1}: monitor loss {outcome.best_loss:.4f}; {arguments.out}")
-    return 0
+    figures = open_figures(data)
+    split = monitor_split(figures.table, seed=chosen.optimise.seed)  # 95 % / 5 %, stratified by label
+    outcome = fit(chosen, figures, split.train, split.held_out, out, resume)
+    print(f"best epoch {outcome.best_epoch + 1}: monitor loss {outcome.best_loss:.4f}; {out}")

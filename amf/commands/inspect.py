@@ -1,29 +1,29 @@
 """`amf inspect`: what is in a bundle, verified as for a job."""
 
-import argparse
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from amf.model import bundle
-from amf.model.bundle import Bundle
-from amf.model.classifier import CLASSES, Classifier
-from amf.model.spec import FORMAT_VERSION, MemberSpec
+from typer import Argument
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
-    parser.add_argument("model", type=Path, help="folder of the bundle")
+if TYPE_CHECKING:
+    from amf.model.bundle import Bundle
+    from amf.model.classifier import Classifier
+    from amf.model.spec import MemberSpec
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Load the bundle, which verifies it, and print its content."""
-    print("\n".join(describe(arguments.model, bundle.load(arguments.model))))
-    return 0
+def run(model: Annotated[Path, Argument(help="folder of the bundle")]) -> None:
+    """Load a bundle, which verifies it, and print its content."""
+    from amf.model import bundle
+
+    print("\n".join(describe(model, bundle.load(model))))
 
 
-def describe(folder: Path, loaded: Bundle) -> Iterator[str]:
+def describe(folder: Path, loaded: "Bundle") -> Iterator[str]:
     """The lines of the description of a bundle that loading has verified."""
+    from amf.model.classifier import CLASSES
+    from amf.model.spec import FORMAT_VERSION
+
     spec = loaded.spec
     yield f"bundle       {spec.name} ({folder}), format {FORMAT_VERSION}, hashes and tensors verified"
     yield f"classes      {', '.join(CLASSES)}; confidence is P({CLASSES[1]})"
@@ -36,7 +36,7 @@ def describe(folder: Path, loaded: Bundle) -> Iterator[str]:
     yield from _describe_tree("provenance", spec.provenance)
 
 
-def _describe_member(folder: Path, member: MemberSpec, model: Classifier) -> Iterator[str]:
+def _describe_member(folder: Path, member: "MemberSpec", model: "Classifier") -> Iterator[str]:
     parameters = sum(tensor.numel() for tensor in model.parameters())
     image = member.image
     arguments = ", ".join(f"{key}={value}" for key, value in member.arguments.items()) or "defaults"

@@ -1,59 +1,65 @@
 """`amf trial`: changed copies of one recipe side by side, cross-validated inside the training data."""
 
-from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from accelerate import PartialState
+from typer import Option
 
-from amf.data.figures import Figures, open_figures
+from amf.commands.options import Collect, Data, Out, Recipe
 from amf.errors import RecipeError
-from amf.experiments.preflight import check_before_run
-from amf.experiments.trial import FOLDS, TABLE, Trial, collect_trial
-from amf.files import folder_to_write
-from amf.training.recipe import read_variants
+
+if TYPE_CHECKING:
+    from amf.data.figures import Figures
+    from amf.experiments.trial import Trial
 
 
-def add_arguments(parser: ArgumentParser) -> None:
-    """Declare the command's arguments."""
-    parser.add_argument("recipe", type=Path, help="YAML recipe with a section `variants`")
-    add_trial_arguments(parser, "variant", FOLDS)
+def run(
+    recipe: Recipe,
+    data: Data,
+    out: Out,
+    variant: Annotated[
+        str | None, Option(metavar="NAME", help="run this variant alone, and join nothing")
+    ] = None,
+    fold: Annotated[
+        int | None, Option(metavar="K", help="run this fold alone, 0 to 2, and join nothing")
+    ] = None,
+    collect: Collect = False,
+) -> None:
+    """Run the recipe and its section `variants` over three folds, or join them; prints the table."""
+    from amf.training.recipe import read_variants
 
+    variants = read_variants(recipe)
+    from amf.experiments.trial import TABLE, Trial, collect_trial
 
-def run(arguments: Namespace) -> int:
-    """Run variants and folds, or join them; prints the table."""
-    return run_trial(arguments, Trial(read_variants(arguments.recipe)), collect_trial, TABLE)
-
-
-def add_trial_arguments(parser: ArgumentParser, variant: str, folds: int) -> None:
-    """Declare what a trial and the ablation, which is one, share; `variant` is what a row is called."""
-    parser.add_argument("--data", type=Path, required=True, help="folder that `amf data` wrote")
-    parser.add_argument(
-        "--out", type=folder_to_write, required=True, help="folder for the folds and the table"
-    )
-    parser.add_argument(
-        f"--{variant}", dest="variant", metavar="NAME", help=f"run this {variant} alone, and join nothing"
-    )
-    parser.add_argument(
-        "--fold", type=int, metavar="K", help=f"run this fold alone, 0 to {folds - 1}, and join nothing"
-    )
-    parser.add_argument("--collect", action="store_true", help="join the finished folds, run nothing")
+    run_trial(Trial(variants), data, out, variant, fold, collect, collect_trial, TABLE)
 
 
 def run_trial(
-    arguments: Namespace, trial: Trial, join: Callable[[Trial, Figures, Path], object], table: str
-) -> int:
-    """Run what is asked for; once all has run, or with --collect, join it by `join` and print its table."""
-    figures, variant = open_figures(arguments.data), arguments.variant
-    if not arguments.collect:
+    trial: "Trial",
+    data: Path,
+    out: Path,
+    variant: str | None,
+    fold: int | None,
+    collect: bool,
+    join: "Callable[[Trial, Figures, Path], object]",
+    table: str,
+) -> None:
+    """Run what is asked for; once all has run, or to collect, join it by `join` and print its table."""
+    from accelerate import PartialState
+
+    from amf.data.figures import open_figures
+    from amf.experiments.preflight import check_before_run
+
+    figures = open_figures(data)
+    if not collect:
         if variant not in (None, *trial.variants):
             raise RecipeError(f"{variant!r} is no row, expected one of {', '.join(trial.variants)}")
         names = list(trial.variants) if variant is None else [variant]
         check_before_run((trial.variants[name] for name in names), len(figures.domains))
-        trial.run(figures, arguments.out, names, arguments.fold)
-        if variant is not None or arguments.fold is not None:
-            return 0
+        trial.run(figures, out, names, fold)
+        if variant is not None or fold is not None:
+            return
     if PartialState().is_main_process:
-        join(trial, figures, arguments.out)
-        print((arguments.out / f"{table}.md").read_text(encoding="utf-8"))
-    return 0
+        join(trial, figures, out)
+        print((out / f"{table}.md").read_text(encoding="utf-8"))

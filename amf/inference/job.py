@@ -12,7 +12,7 @@ from amf.files import write_text
 from amf.inference.predict import Prediction, Predictor
 from amf.inference.sockets import INPUT_SOCKET, OUTPUT_NAME, socket_of
 from amf.inference.stack import SUFFIXES, read_stack
-from amf.inference.stderr import silence
+from amf.inference.streams import silence
 from amf.model import bundle
 
 MAX_SOCKETS_BYTES = 1 << 20

@@ -22,7 +22,7 @@ from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
 from amf.errors import AmfError, JobError
-from amf.inference.stderr import stderr_on_stdout
+from amf.inference.streams import stderr_on_stdout
 
 if TYPE_CHECKING:
     from amf.inference.predict import Predictor

@@ -1,6 +1,5 @@
 """Scoring many files: found, resumed after a kill, sharded, and honest about the bad ones."""
 
-import argparse
 import json
 import os
 import signal
@@ -22,8 +21,8 @@ from amf.bulk import merge as merging
 from amf.bulk import parts, ranks
 from amf.bulk import score as scoring
 from amf.bulk.items import Item, find_items
+from amf.bulk.run import open_predictor
 from amf.cli import main as amf
-from amf.commands.predict import open_predictor
 from amf.errors import DataError
 from amf.evaluation import predictions
 from amf.inference.predict import Predictor
@@ -147,10 +146,9 @@ def test_members_that_a_bundle_has_not_are_refused(
 def test_a_narrowed_run_does_not_go_on_with_a_whole_one(
     folder: Path, tmp_path: Path, make_bundle: Make
 ) -> None:
-    arguments = argparse.Namespace(model=make_bundle(members=2), device="cpu", members=None, views=None)
-    _, whole = open_predictor(arguments)
-    arguments.members = 1
-    predictor, narrowed = open_predictor(arguments)
+    folder_of_bundle = make_bundle(members=2)
+    _, whole = open_predictor(folder_of_bundle, "cpu")
+    predictor, narrowed = open_predictor(folder_of_bundle, "cpu", members=1)
     output, items = tmp_path / "p.csv", find_items([str(folder)]).items
     scoring.score_items(items, predictor, narrowed, output)
     with pytest.raises(DataError):

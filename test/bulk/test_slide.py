@@ -19,10 +19,10 @@ from PIL import Image
 from amf.bulk.given_figures import read_figures
 from amf.bulk.slides import open_work
 from amf.cli import main as amf
-from amf.commands.predict import BUILT_IN_MODEL
 from amf.data.patches import read_patches
 from amf.data.slide import open_slide
 from amf.errors import DataError, JobError
+from amf.model.shipped import shipped_bundle
 from test.support.slides import enlarge, lay, write_pyramid, write_scn
 
 Make = Callable[..., Path]
@@ -278,12 +278,12 @@ def test_real_patches_on_a_slide_get_what_predict_gives_them(
     for name, features in [("points", points), ("polygons", polygons)]:
         given.append(tmp_path / f"{name}.geojson")
         given[-1].write_text(geojson.dumps(geojson.FeatureCollection(features)))
-    expected = predicted(BUILT_IN_MODEL, real, tmp_path / "patches")
+    expected = predicted(shipped_bundle(), real, tmp_path / "patches")
     assert len(expected) > 20
 
     for figures in given:
         output = tmp_path / f"{figures.stem}.out.geojson"
-        answer = classify(BUILT_IN_MODEL, path, figures, output)
+        answer = classify(shipped_bundle(), path, figures, output)
         found = [feature["properties"]["measurements"]["P(atypical)"] for feature in answer["features"]]
         off = np.abs(np.array(found) - expected)
         assert off.max() <= tolerance

@@ -1,13 +1,234 @@
-"""What every command does with the streams."""
+"""What every command has in common: help, arguments, streams and the environment."""
 
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+import typer
 
-from amf.cli import main
+from amf import __version__
+from amf.cli import GROUPS, Command, main
+from amf.commands import options
+from amf.model.spec import VIEWS
+from test.support.drawn import draw_patches, drawn_table
 from test.support.made import SHORT, Tag, tiff
 from test.support.made import Page as TiffPage
+from test.support.paths import ROOT
+
+NAMES = [name for commands in GROUPS.values() for name in commands]
+
+
+def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """What a wrong command line is answered with: one sentence on stderr, exit code 2."""
+    assert main(list(arguments)) == 2
+    out, err = capsys.readouterr()
+    (line,) = err.splitlines()
+    assert out == ""
+    return line
+
+
+def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "amf", *map(str, arguments)]
+    environment = {**os.environ, **environment}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+
+
+def test_help_imports_no_command_and_nothing_heavy() -> None:
+    script = """
+import sys
+from amf.cli import main
+assert main(["--help"]) == 0
+unwanted = {"torch", "numpy", "pandas", "pydantic", "rich", "amf.commands"}
+assert not unwanted & set(sys.modules), sys.modules.keys()
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.findall(r"^  (\w+)  +\w", done.stdout, re.MULTILINE) == NAMES
+    assert [line[:-1] for line in done.stdout.splitlines() if line.endswith(":")] == ["Options", *GROUPS]
+
+
+def test_the_help_of_a_command_imports_no_network_and_no_table() -> None:
+    script = """
+import os, sys
+from amf.cli import main
+for name in sys.argv[1:]:
+    assert main([name, "--help"]) == 0
+assert not {"torch", "numpy", "pandas"} & set(sys.modules), sys.modules.keys()
+"""
+    done = subprocess.run([sys.executable, "-c", script, *NAMES], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("Usage: amf ") == len(NAMES)
+
+
+def test_every_command_has_one_module() -> None:
+    modules = {path.stem for path in (ROOT / "amf" / "commands").glob("*.py")}
+    assert modules == {*NAMES, "__init__", "options"}
+
+
+def test_views_are_those_of_a_bundle() -> None:
+    assert "|".join(map(str, VIEWS)) in run("predict", "--help").stdout
+    assert options.Views.__args__[0].__args__[0].__args__ == VIEWS
+
+
+def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"amf {__version__}\n"
+
+
+def test_a_shell_completes_commands_and_options() -> None:
+    asked = {"_AMF_COMPLETE": "complete_bash", "COMP_CWORD": "2"}
+    assert "--output" in run(**asked, COMP_WORDS="amf predict --out").stdout.split()
+    assert run(**asked | {"COMP_CWORD": "1"}, COMP_WORDS="amf ab").stdout.split() == ["ablate"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["predct"], "amf predct: No such command 'predct'. Did you mean 'predict'"),
+        (["predict", "--outptu", "a"], "amf predict: No such option: --outptu (Possible options: --output"),
+        (["predict", "a.png"], "amf predict: Missing option '--output'"),
+        (["predict", "--output", "a.csv"], "amf predict: Missing argument 'INPUT...'"),
+        (["predict", "a", "--output"], "amf predict: Option '--output' requires an argument"),
+        (["predict", "a", "--views", "3"], "amf predict: Invalid value for '--views': '3' is not one of"),
+        (["evaluate", "a", "--replicates", "0"], "amf evaluate: Invalid value for '--replicates'"),
+        (["slide", "--mpp", "0"], "amf slide: Invalid value for '--mpp': Input should be greater"),
+        (["inspect", "a", "b"], "amf inspect: Got unexpected extra argument(s) (b)"),
+        (["lodo", "--compare", "a"], "amf lodo: Option '--compare' requires 2 arguments"),
+        (["lodo", "--seeds", "0", "x"], "amf lodo: Invalid value for '--seeds': Input should be a valid int"),
+    ],
+)
+def test_a_wrong_argument_is_one_sentence_that_names_it(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], sentence: str
+) -> None:
+    assert said(capsys, *arguments).startswith(sentence)
+
+
+def test_one_flag_takes_the_values_up_to_the_next() -> None:
+    taken: list[object] = []
+    app = typer.Typer()
+
+    @app.command(cls=Command)
+    def _run(
+        recipe: list[str], seeds: options.Seeds = None, name: list[str] | None = None, collect: bool = False
+    ) -> None:
+        taken.append((recipe, seeds, name, collect))
+
+    for line in (
+        "a b --seeds 0 1 2",
+        "--seeds 0 1 2 --name x a b",
+        "a --name x --name y b --seeds 0 --collect",
+        "a --seeds 0 1 --seeds 2 -- b",
+    ):
+        app(line.split(), standalone_mode=False)
+    assert taken == [
+        (["a", "b"], [0, 1, 2], None, False),
+        (["a", "b"], [0, 1, 2], ["x"], False),
+        (["a", "b"], [0], ["x", "y"], True),
+        (["a", "b"], [0, 1, 2], None, False),
+    ]
+
+
+@pytest.mark.parametrize(("package", "extra"), [("openslide", "slides"), ("accelerate", "train")])
+def test_a_package_that_is_not_installed_is_one_sentence_with_its_remedy(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], package: str, extra: str
+) -> None:
+    def missing(name: str) -> None:
+        raise ModuleNotFoundError(f"No module named {package!r}", name=f"{package}.inner")
+
+    monkeypatch.setattr("amf.model.bundle.load", missing)
+    assert said(capsys, "inspect", "a") == (
+        f"`amf inspect` needs the package {package}, which is not installed: "
+        f"run `pip install '.[{extra}]'` in the checkout"
+    )
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_leaves_loses_no_table(
+    tmp_path: Path, make_bundle: Callable[..., Path], unbuffered: str
+) -> None:
+    draw_patches(drawn_table(3), tmp_path / "images")
+    command = """
+"$PYTHON" -m amf predict "$TMP/images" --model "$MODEL" --output "$TMP/t.csv" 2>&1 | true; echo $PIPESTATUS
+"$PYTHON" -m amf inspect "$MODEL" 2>&1 | true; echo $PIPESTATUS
+"""
+    known = {"PYTHON": sys.executable, "TMP": str(tmp_path), "MODEL": str(make_bundle())}
+    done = subprocess.run(
+        ["bash", "-c", command],
+        cwd=ROOT,
+        env={**os.environ, **known, "PYTHONUNBUFFERED": unbuffered},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.stdout, done.stderr) == ("0\n0\n", "")
+    assert len((tmp_path / "t.csv").read_text().splitlines()) == 4
+
+
+def test_a_character_that_the_console_lacks_is_written_as_its_number(
+    tmp_path: Path, make_bundle: Callable[..., Path]
+) -> None:
+    done = run("evaluate", tmp_path / "µ.csv", "--output", tmp_path / "out", PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.endswith("/\\xb5.csv: no such file\n")
+    draw_patches(drawn_table(1), tmp_path / "images")
+    arguments = tmp_path / "images", "--model", make_bundle(), "--output", tmp_path / "µ.csv"
+    done = run("predict", *arguments, PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "/\\xb5.csv with 1 figures" in done.stdout
+
+
+LEFT_OVER = [
+    {"RANK": "0"},
+    {"LOCAL_RANK": "0"},
+    {"WORLD_SIZE": "2"},
+    {"PMI_RANK": "1", "PMI_SIZE": "2"},
+    {"OMPI_COMM_WORLD_SIZE": "2"},
+    {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"},
+    {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+    | {"TORCHELASTIC_USE_AGENT_STORE": "True"},
+]
+TRAIN = ["r.yaml", "--data", "d", "--out", "o"]
+
+
+@pytest.mark.parametrize("left_over", LEFT_OVER, ids=" ".join)
+def test_variables_that_a_launcher_left_behind_are_one_sentence(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    left_over: dict[str, str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, value in left_over.items():
+        monkeypatch.setenv(name, value)
+    for command in ("fit", "lodo", "ablate", "trial", "final"):
+        sentence = said(capsys, command, *TRAIN)
+        assert sentence.startswith("the environment has ")
+        assert next(f"{name}={value}" for name, value in left_over.items()) in sentence
+        assert sentence.endswith("or unset them to work in one process")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_process_that_is_alone_may_say_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {"WORLD_SIZE": "1", "PMI_RANK": "0", "PMI_SIZE": "1"}.items():
+        monkeypatch.setenv(name, value)
+    assert said(capsys, "fit", *TRAIN) == "r.yaml: no such file"
+
+
+def test_a_launcher_that_runs_is_taken_at_its_word(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as store:
+        for name, value in {**LEFT_OVER[-1], "MASTER_PORT": str(store.getsockname()[1])}.items():
+            monkeypatch.setenv(name, value)
+        assert said(capsys, "fit", *TRAIN) == "r.yaml: no such file"
 
 
 def test_warnings_of_libraries_go_to_stdout_and_our_sentence_stands_alone(

@@ -40,8 +40,8 @@ def test_nothing_in_the_image_imports_what_the_image_lacks():
     assert missing == {}
 
 
-ROOMS = ["errors", "files", "model", "inference", "augmentation", "data", "bulk", "evaluation", "training"]
-ROOMS += ["experiments", "commands", "cli", "__main__"]
+ROOMS = ["errors", "files", "launcher", "model", "inference", "augmentation", "data", "bulk"]
+ROOMS += ["evaluation", "training", "experiments", "commands", "cli", "__main__"]
 
 
 def room_of(file):

@@ -347,13 +347,13 @@ def test_maps_sum_to_the_change_of_the_logit(make_bundle: Make) -> None:
 
 
 def test_maps_of_the_bundle_that_ships() -> None:
-    from amf.commands.predict import BUILT_IN_MODEL
+    from amf.model.shipped import shipped_bundle
 
     patches = np.stack(drawn(4))
-    loaded = bundle.load(BUILT_IN_MODEL)
+    loaded = bundle.load(shipped_bundle())
     side = loaded.spec.members[0].image.field_of_view_px
     shares = np.stack(list(maps.attribute(loaded, patches)))
-    predictor = Predictor(bundle.load(BUILT_IN_MODEL), "cpu")
+    predictor = Predictor(bundle.load(shipped_bundle()), "cpu")
     change = predictor.logits(patches) - predictor.logits(maps.plain(patches))
     np.testing.assert_allclose(shares.sum(axis=(1, 2)), change, atol=0.1 * np.abs(change).max())
     margin = (128 - side) // 2

@@ -17,7 +17,7 @@ from amf.errors import JobError
 from amf.inference import job, stack
 from amf.inference.sockets import INPUT_SOCKET as SOCKET
 from amf.inference.sockets import OUTPUT_NAME
-from amf.inference.stderr import silence
+from amf.inference.streams import silence
 from test.hostile.stacks import (
     BAD_STACKS,
     PAGES,

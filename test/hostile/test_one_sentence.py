@@ -336,7 +336,7 @@ def test_a_fault_nobody_foresaw_about_a_file_is_one_sentence(
     def fail(*given: object) -> None:
         raise OSError(5, "Input/output error", "some/file")
 
-    monkeypatch.setattr("amf.commands.evaluate.predictions.read", fail)
+    monkeypatch.setattr("amf.evaluation.predictions.read", fail)
     assert fault(capsys, "evaluate", "p.csv", "--output", tmp_path / "out") == (
         "some/file cannot be read or written: Input/output error"
     )

@@ -1,0 +1,36 @@
+"""The arguments that several commands share."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from typer import Argument, Option
+
+from amf.files import folder_to_write
+
+Recipe = Annotated[Path, Argument(help="YAML recipe")]
+Data = Annotated[Path, Option(metavar="DIR", help="folder that `amf data` wrote")]
+Out = Annotated[
+    Path, Option(parser=folder_to_write, metavar="DIR", help="folder for the folds and the table")
+]
+Collect = Annotated[bool, Option("--collect", help="join the finished folds, run nothing")]
+Seeds = Annotated[
+    list[int] | None, Option(metavar="N...", help="a member each, in place of the recipe's own seed")
+]
+Lodo = Annotated[
+    list[Path],
+    Option(metavar="DIR...", help="folders that `amf lodo` has joined; their members are one ensemble"),
+]
+
+Model = Annotated[Path | None, Option(metavar="DIR", help="bundle; by default the one that ships")]
+Device = Annotated[Literal["auto", "cpu", "cuda"], Option(help="where the networks run")]
+Members = Annotated[int | None, Option(metavar="N", help="score with the first N networks alone")]
+Views = Annotated[
+    Literal[1, 2, 4, 8] | None, Option(help="score each patch in at most so many of its 8 symmetries")
+]
+ByContent = Annotated[
+    bool,
+    Option(
+        "--hash",
+        help="a resumed run tells by their content which files have changed, not by size and time alone",
+    ),
+]
