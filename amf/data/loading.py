@@ -3,8 +3,9 @@
 import csv
 import io
 import json
-from collections.abc import Iterable
-from pathlib import Path
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 
 MAX_WHOLE = 2**53
 """The largest whole number that any format keeps exactly: no page, coordinate or label comes near."""
+
+
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+"""What parts the cells of a CSV file."""
 
 
 def read_text(path: Path, error: type[AmfError] = DataError) -> str:
@@ -53,7 +58,10 @@ def read_json(path: Path, error: type[AmfError] = DataError) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that is given twice, of which PyYAML keeps the last in silence."""
+    """Refuses a key that is given twice, of which PyYAML keeps the last in silence.
+
+    Only true and false are booleans, as in YAML 1.2: `Yes`, `No` and `on` are text, as in tables.
+    """
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         keys = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
@@ -64,6 +72,14 @@ class _Loader(yaml.SafeLoader):
                     None, None, f"the key {key.value!r} appears a second time", key.start_mark
                 )
         return super().construct_mapping(node, deep)
+
+
+_BOOL = "tag:yaml.org,2002:bool"
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, words) for tag, words in resolvers if tag != _BOOL]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(_BOOL, re.compile("(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
 
 
 def read_yaml(path: Path, error: type[AmfError] = RecipeError) -> Any:
@@ -77,49 +93,146 @@ def read_yaml(path: Path, error: type[AmfError] = RecipeError) -> Any:
         raise error(f"{path} is not valid YAML: {fault}") from fault
 
 
-def read_csv(path: Path) -> tuple[list[str], list[list[str]]]:
+def read_csv(path: Path, numbers: Iterable[str] = ()) -> tuple[list[str], list[list[str]]]:
     """Read a CSV file: its columns, and its rows as text; lines without any cell are passed over.
 
-    A column without a name must be empty in every row, or the first (a row number), and a name is given once.
+    Commas, semicolons or tabs part the cells, whichever makes most columns of the header. Where they are no
+    commas, a decimal comma in a column of `numbers` becomes a point. A first column without a name, which
+    counts the rows, and other nameless columns without any value are left out.
 
     Raises
     ------
-    DataError : as `read_text`; no header, quotes that do not close, a name given twice, or a row that has
-        more or fewer cells than the header: whose column a cell is of would be a guess.
+    DataError : as `read_text`; no header, quotes that do not close, a name given twice, a row that has
+        more or fewer cells than the header, or a column that has both decimal commas and points.
     """
-    text = read_text(path)
-    try:
-        lines = [line for line in csv.reader(io.StringIO(text, newline=""), strict=True) if line]
-    except csv.Error as fault:
-        raise DataError(f"{path} is not a readable CSV file: {fault}") from fault
-    if not lines:
-        raise DataError(f"{path} is empty, expected a CSV file with a header")
+    lines, separator = _lines(path, read_text(path).lstrip("\r\n"))
     header, *rows = lines
+    header = [name.strip() for name in header]
     for number, row in enumerate(rows, start=1):
         if len(row) != len(header):
-            raise DataError(
-                f"{path}, row {number} has {len(row)} cells, expected {len(header)} as in the header"
-            )
+            expected = f"expected {len(header)} as in the header, parted by {SEPARATORS[separator]}"
+            raise DataError(f"{path}, row {number} has {len(row)} cells, {expected}")
+    kept = []
     for position, name in enumerate(header):
         if name in header[:position] and name:
             raise DataError(f"{path} has two columns {name!r}, expected every name once")
-        if not name and position and any(row[position] for row in rows):
+        if name and not (position == 0 and name == "Unnamed: 0"):
+            kept.append(position)
+        elif position and any(row[position] for row in rows):
             raise DataError(f"{path}: column {position + 1} has no name, expected one for its values")
+    header, rows = [header[i] for i in kept], [[row[i] for i in kept] for row in rows]
+    if separator != ",":
+        wanted = {name.casefold() for name in numbers}
+        for position in (i for i, name in enumerate(header) if name.casefold() in wanted):
+            _point_for_comma(rows, position, f"{path}: the column {header[position]!r}")
     return header, rows
 
 
-def read_records(path: Path, columns: Iterable[str]) -> list[tuple[str, dict[str, str]]]:
-    """The rows of a published CSV file, all cells as text, each with its place ("labels.csv row 17").
+def _lines(path: Path, text: str) -> tuple[list[list[str]], str]:
+    """The records of a CSV file, and what parts their cells."""
+
+    def records(separator: str, strict: bool = False) -> Iterator[list[str]]:
+        # "x, y" pads its cells; a name that begins with a space is not meant so
+        padded = separator + " " in re.split("[\r\n]", text, maxsplit=1)[0]
+        return csv.reader(
+            io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=padded, strict=strict
+        )
+
+    try:
+        widths = {separator: len(next(records(separator), [])) for separator in SEPARATORS}
+        most = max(widths.values())
+        if most == 0:
+            raise DataError(f"{path} is empty, expected a CSV file with a header")
+        found = [separator for separator, width in widths.items() if width == most]
+        if most > 1 and len(found) > 1:
+            both = " and ".join(SEPARATORS[separator] for separator in found)
+            raise DataError(f"{path}: {both} part the header into {most} names alike, expected one of them")
+        return [line for line in records(found[0], strict=True) if line], found[0]
+    except csv.Error as fault:
+        raise DataError(f"{path} is not a readable CSV file: {fault}") from fault
+
+
+def _point_for_comma(rows: list[list[str]], position: int, where: str) -> None:
+    """Write the numbers of one column with a decimal point."""
+    commas = [
+        row for row in rows if re.fullmatch(r"\s*[+-]?[0-9]*,[0-9]+(?:[eE][+-]?[0-9]+)?\s*", row[position])
+    ]
+    points = [row for row in rows if "." in row[position]]
+    if commas and points:
+        both = f"{commas[0][position]!r} and {points[0][position]!r}"
+        raise DataError(f"{where} has {both}, expected decimal commas or decimal points alone")
+    for row in commas:
+        row[position] = row[position].replace(",", ".")
+
+
+def read_records(
+    path: Path, columns: Iterable[str], numbers: Iterable[str] = ()
+) -> list[tuple[str, dict[str, str]]]:
+    """The rows of a CSV or Parquet file, all cells as text, each with its place ("labels.csv row 17").
 
     Raises
     ------
-    DataError : as `read_csv`, or the file lacks one of `columns`.
+    DataError : as `read_frame`, or the file lacks one of `columns`.
     """
-    names, rows = read_csv(path)
-    missing = [column for column in columns if column not in names]
-    if missing:
-        raise DataError(f"{path}: no column {', '.join(missing)}; it has {', '.join(names)}.")
-    return [(f"{path} row {i}", dict(zip(names, row, strict=True))) for i, row in enumerate(rows, start=1)]
+    frame = read_frame(path, required=columns, numbers=numbers)
+    cells = frame.astype(object).where(frame.notna(), "")
+    texts = [[_as_text(cell) for cell in row] for row in cells.itertuples(index=False)]
+    return [
+        (f"{path} row {number}", dict(zip(map(str, frame), row, strict=True)))
+        for number, row in enumerate(texts, start=1)
+    ]
+
+
+def _as_text(value: Any) -> str:
+    """A cell as text; a column of whole numbers with gaps is one of floats in Parquet."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def with_names(
+    frame: "DataFrame",
+    source: str,
+    required: Iterable[str] = (),
+    optional: Iterable[str] = (),
+    columns: Mapping[str, str] | None = None,
+) -> "DataFrame":
+    """A table whose columns have the names that we know: theirs in other case is the same.
+
+    Parameters
+    ----------
+    frame, source : the table, and what an error calls it.
+    required, optional : the names that we know.
+    columns : what this table calls some of them: our name -> its own.
+
+    Raises
+    ------
+    DataError : a column of `required` or `columns` is missing, or two are that but for their case.
+    """
+    theirs, required = dict(columns or {}), list(required)
+    given = list(map(str, frame))
+    renamed: dict[str, str] = {}
+    for name in dict.fromkeys([*theirs, *required, *optional]):
+        wanted = theirs.get(name, name)
+        alike = [one for one in given if one.strip().casefold() == wanted.strip().casefold()]
+        found = [wanted] if wanted in given else alike
+        if len(found) > 1:
+            raise DataError(f"{source} has the columns {quoted(found)}, expected one {wanted!r}")
+        if found:
+            renamed[found[0]] = name
+        elif name in theirs or name in required:
+            raise DataError(f"{source}: no column {wanted!r}; it has {quoted(given)}")
+    replaced = [name for name in theirs if name in given and name not in renamed]
+    frame = frame.set_axis(given, axis="columns").drop(columns=replaced)
+    return frame.rename(columns=renamed)
+
+
+def quoted(names: Iterable[object]) -> str:
+    """Names for an error, so that spaces in them show."""
+    return ", ".join(repr(str(name)) for name in names)
+
+
+def table_path(text: str) -> PurePosixPath:
+    """A path as a table states it, perhaps one of Windows: a backslash parts folders, too."""
+    return PurePosixPath(text.replace("\\", "/"))
 
 
 def check_whole(values: "Series[Any]", source: str) -> None:
@@ -136,23 +249,38 @@ def check_whole(values: "Series[Any]", source: str) -> None:
         raise DataError(f"{source}, row {row + 1}: the {found}, expected a whole number up to {MAX_WHOLE}")
 
 
-def read_frame(path: Path, parquet: bool | None = None) -> "DataFrame":
-    """Read a table: Parquet with its own types, CSV with text in every cell; by default the suffix decides.
+def read_frame(
+    path: Path,
+    parquet: bool | None = None,
+    required: Iterable[str] = (),
+    optional: Iterable[str] = (),
+    numbers: Iterable[str] = (),
+    columns: Mapping[str, str] | None = None,
+) -> "DataFrame":
+    """Read a table: Parquet with its own types, CSV with text in every cell ("" where it is empty).
+
+    Parameters
+    ----------
+    parquet : by default the suffix decides.
+    required, optional, columns : see `with_names`.
+    numbers : columns, by our name, in which a decimal comma is one: see `read_csv`.
 
     Raises
     ------
-    DataError : as `read_csv`, or no readable Parquet file.
+    DataError : as `read_csv` and `with_names`, or no readable Parquet file.
     """
     import pandas as pd  # takes half a second, which who reads no table does not pay
 
     if not (path.suffix == ".parquet" if parquet is None else parquet):
-        columns, rows = read_csv(path)
-        return pd.DataFrame(rows, columns=columns, dtype=str)
-    try:
-        if not path.is_file():
-            raise DataError(f"{path}: no such file")
-        return pd.read_parquet(path)
-    except AmfError:
-        raise
-    except Exception as fault:  # pyarrow meets damaged files with a dozen exception types
-        raise DataError(f"{path} is not a readable Parquet file: {fault}") from fault
+        names, rows = read_csv(path, [(columns or {}).get(name, name) for name in numbers])
+        frame = pd.DataFrame(rows, columns=names, dtype=str)
+    else:
+        try:
+            if not path.is_file():
+                raise DataError(f"{path}: no such file")
+            frame = pd.read_parquet(path)
+        except AmfError:
+            raise
+        except Exception as fault:  # pyarrow meets damaged files with a dozen exception types
+            raise DataError(f"{path} is not a readable Parquet file: {fault}") from fault
+    return with_names(frame, str(path), required, optional, columns)

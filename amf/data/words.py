@@ -15,8 +15,8 @@ _FIGURE = rf"(?:{_MITOSIS}|figures?)"
 _ATYPICAL = rf"(?:amfs?|atypical{_FIGURE}?|{_FIGURE}atypical)"
 _NORMAL = rf"(?:nmfs?|(?:normal|typical){_FIGURE}?|{_FIGURE}(?:normal|typical)|no[nt]{_ATYPICAL})"
 
-AMF = re.compile(rf"{_ATYPICAL}|true|yes|[ty]")
-NMF = re.compile(rf"{_NORMAL}|false|no|[fn]")
+AMF = re.compile(rf"{_ATYPICAL}|true|yes|[ty1]")
+NMF = re.compile(rf"{_NORMAL}|false|no|[fn0]")
 UNSURE = re.compile("unsure|notsure|uncertain|unclear|undecided|unknown|dontknow")
 EMPTY = re.compile("|na|nan|none|null")
 MITOTIC_FIGURE = re.compile(rf"true{_MITOSIS}|{_MITOSIS}|{_ATYPICAL}|{_NORMAL}")
@@ -32,31 +32,28 @@ def label_of(value: object, spellings: Mapping[str, int] | None = None) -> int |
     Parameters
     ----------
     value : a cell of any table: text, bool, number, or what pandas calls missing.
-    spellings : words of this table besides those that are always understood, and their labels.
+    spellings : the words of this table and their labels, in place of those that are always understood.
 
     Raises
     ------
     DataError : another word.
     """
     key = _key(value)
-    for word, label in (spellings or {}).items():
-        if _key(word) == key:
-            return label
-    if key in ("0", "1"):
-        return int(key)
-    if AMF.fullmatch(key):
-        return 1
-    if NMF.fullmatch(key):
-        return 0
-    if EMPTY.fullmatch(key):
-        return None
-    more = f" or {', '.join(spellings)}" if spellings else ""
-    raise DataError(f"the label is {str(value)!r}, expected {LABELS_EXPECTED}{more}")
+    if spellings is not None:
+        expected = ", ".join(spellings)
+        label = {_key(word): label for word, label in spellings.items()}.get(key)
+    else:
+        expected = LABELS_EXPECTED
+        label = 1 if AMF.fullmatch(key) else 0 if NMF.fullmatch(key) else None
+    if label is None and not EMPTY.fullmatch(key):
+        raise DataError(f"the label is {str(value)!r}, expected {expected}")
+    return label
 
 
 def vote_of(value: object, spellings: Mapping[str, int] | None = None) -> int | None:
     """Read an expert's vote, as `label_of`; None where the expert was unsure, too."""
-    return None if UNSURE.fullmatch(_key(value)) else label_of(value, spellings)
+    own = spellings is not None and value in spellings
+    return None if UNSURE.fullmatch(_key(value)) and not own else label_of(value, spellings)
 
 
 def votes_of(cells: Iterable[object], spellings: Mapping[str, int] | None = None) -> str:

@@ -118,8 +118,8 @@ def test_published_patches_are_padded_black_around_the_coordinate(shared_data: P
 @pytest.mark.parametrize(
     ("row", "fault"),
     [
-        ("2.png,201.tiff,5,6,t,s,o,Canine,NMF,NMF,,MF", "unknown label 'MF'"),
-        ("2.png,201.tiff,5,6,t,s,o,Canine,NMF,maybe,,NMF", "unknown label 'maybe'"),
+        ("2.png,201.tiff,5,6,t,s,o,Canine,NMF,NMF,,MF", "the label is 'MF', expected AMF or NMF"),
+        ("2.png,201.tiff,5,6,t,s,o,Canine,NMF,maybe,,NMF", "the label is 'maybe'"),
         ("2.png,201.tiff,5.5,6,t,s,o,Canine,NMF,NMF,,NMF", "coordinate '5.5'"),
         ("1.png,202.tiff,7,6,t,s,o,Canine,NMF,NMF,,NMF", "image 'p/1.png' appears a second time"),
         ("2.png,slide.tiff,7,6,t,s,o,Canine,NMF,NMF,,NMF", "slide 'slide.tiff' is not a MIDOG slide"),
@@ -144,7 +144,7 @@ def test_a_missing_file_and_a_missing_column_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"AMI-BR\.csv: no such file"):
         SOURCES["amibr"]().read(tmp_path)
     (tmp_path / "AMI-BR.csv").write_text("slide,dataset,uid,x\n")
-    with pytest.raises(DataError, match=r"AMI-BR\.csv: no column y, expert1_label"):
+    with pytest.raises(DataError, match=r"AMI-BR\.csv: no column 'y'; it has 'slide', 'dataset', 'uid', 'x'"):
         SOURCES["amibr"]().read(tmp_path, skip_bad=True)
     (tmp_path / "AMI-BR.csv").write_text("")
     with pytest.raises(DataError, match="is empty, expected a CSV file"):
@@ -199,7 +199,7 @@ def test_atnorm_br_reads_folders_alone(tmp_path: Path) -> None:
     [
         ("", "no votes on '120.png'", 2),
         ("120.png,Atypical,Atypical", "'120.png' lies in Normal/ but its majority", 2),
-        ("120.png,Odd,Normal", "unknown label 'Odd'", 2),
+        ("120.png,Odd,Normal", "the label is 'Odd'", 2),
         ("120.png,Normal,Normal\n11.png,Normal,Normal", "'11.png' is not in AtNorM-MD", 3),
         ("120.png,Normal,Normal\n9.png,Normal,Normal", "'9.png' is not in AtNorM-MD, or has votes", 3),
     ],
@@ -247,7 +247,7 @@ def test_generic_takes_compact_votes_and_names_an_absent_column(tmp_path: Path) 
     assert source.read(tmp_path).table["votes"].tolist() == ["1101"]
     columns["domain"] = "centre"
     source = SOURCES["generic"](dataset="D", labels="labels.csv", patches="p", columns=columns)
-    with pytest.raises(DataError, match=r"labels\.csv: no column centre; it has i, l, s, v"):
+    with pytest.raises(DataError, match=r"labels\.csv: no column 'centre'; it has 'i', 'l', 's', 'v'"):
         source.read(tmp_path)
 
 

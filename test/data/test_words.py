@@ -62,11 +62,11 @@ def test_another_word_is_no_label(word: str) -> None:
         label_of(word)
 
 
-def test_words_of_one_table_win() -> None:
-    assert [label_of(word, {"Ring": 1, "plain one": 0}) for word in ("ring", "Plain-One", "AMF")] == [1, 0, 1]
-    assert label_of("yes", {"Yes": 0}) == 0
-    with pytest.raises(DataError, match=r"'cross', expected AMF or .* or Ring$"):
-        label_of("cross", {"Ring": 1})
+def test_words_of_one_table_replace_the_usual_ones() -> None:
+    assert [label_of(word, {"Ring": 1, "plain one": 0}) for word in ("ring", "Plain-One", "")] == [1, 0, None]
+    assert [label_of(word, {"True": 0, "1.0": 1}) for word in (True, "1")] == [0, 1]
+    with pytest.raises(DataError, match=r"'AMF', expected Ring$"):
+        label_of("AMF", {"Ring": 1})
 
 
 def test_unsure_is_no_vote() -> None:

@@ -183,23 +183,6 @@ def test_a_truth_that_is_none_is_refused(
     assert "q.json" in fault(capsys, "evaluate", tmp_path / "q.json", "--output", tmp_path / "out")
 
 
-def test_a_csv_is_even_or_refused(tmp_path: Path) -> None:
-    path = tmp_path / "t.csv"
-    path.write_bytes('\ufeff,a,b\r\n0,"x\n\u2028y",\r\n\r\n1,NA,nan\r\n'.encode())
-    assert read_csv(path) == (["", "a", "b"], [["0", "x\n\u2028y", ""], ["1", "NA", "nan"]])
-    for content, message in {
-        "a,b\n1,2,\n": "row 1 has 3 cells",
-        "a,b\n1\n": "row 1 has 1 cells",
-        "a,a\n1,2\n": "two columns 'a'",
-        "a,\n1,2\n": "column 2 has no name",
-        'a,b\n"1,2\n': "not a readable CSV",
-        "": "is empty",
-    }.items():
-        path.write_text(content)
-        with pytest.raises(DataError, match=message):
-            read_csv(path)
-
-
 def test_pipes_are_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for read in (read_json, read_yaml, read_csv):

@@ -11,13 +11,13 @@ from amf.data.sources.base import (
     RootPath,
     Source,
     join_domain,
-    label_of,
+    label_in,
     reading_of,
     register,
-    votes_of,
     whole,
 )
 from amf.data.sources.midog25 import midog_slide
+from amf.data.words import votes_of
 from amf.errors import DataError
 
 _EXPERTS = ["expert1_atypical", "expert2_atypical", "expert3_atypical"]
@@ -49,7 +49,7 @@ class AmiBr(Source):
         )
 
     def _figure(self, row: Mapping[str, str], flat: bool) -> Figure:
-        label = label_of(row["majority_atypical"])
+        label = label_in(row["majority_atypical"])
         folder = PurePosixPath(self.patches) / ("" if flat else ("Normal", "Atypical")[label])
         tupac = row["dataset"] == "TUPAC16"
         scanner = None if tupac else midog21_scanner(row["slide"])

@@ -11,11 +11,11 @@ from amf.data.sources.base import (
     Reading,
     RootPath,
     Source,
-    label_of,
+    label_in,
     reading_of,
     register,
-    votes_of,
 )
+from amf.data.words import votes_of
 from amf.errors import DataError
 
 # Neither set publishes the slide of a patch, but AtNorM-MD appears numbered in slide order: neighbouring
@@ -75,10 +75,10 @@ class _ClassFolders(Source):
     def _figure(self, row: Mapping[str, str]) -> Figure:
         if "name" not in row:
             raise DataError(f"{row['Filename']!r} is not in {self.patches}, or has votes for the second time")
-        name, label = row["name"], label_of(row["class"])
+        name, label = row["name"], label_in(row["class"])
         if self.votes is not None and "Filename" not in row:
             raise DataError(f"there are no votes on {name!r} in {self.votes}")
-        if label_of(row.get("Majority", row["class"])) != label:
+        if label_in(row.get("Majority", row["class"])) != label:
             raise DataError(
                 f"{name!r} lies in {row['class']}/ but its majority in {self.votes} is {row['Majority']!r}"
             )

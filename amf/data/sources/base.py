@@ -11,13 +11,12 @@ from pandas import DataFrame
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from amf.data.table import COLUMNS, REMOVED_COLUMNS, validate
+from amf.data.words import label_of
 from amf.errors import DataError, account
 
 UNUSABLE_ROW = "unusable row"
 LISTED_TWICE = "listed twice"
 UNLABELLED = "no label published"
-
-LABELS = {"amf": 1, "atypical": 1, "true": 1, "1": 1, "nmf": 0, "normal": 0, "false": 0, "0": 0}
 
 
 @dataclass(frozen=True)
@@ -150,22 +149,12 @@ def removed_of(removed: Sequence[Mapping[str, object]]) -> DataFrame:
     return DataFrame([dict(row) for row in removed], columns=REMOVED_COLUMNS)
 
 
-def label_of(text: str, spellings: Mapping[str, int] = LABELS) -> int:
-    """1 for an AMF, 0 for an NMF, however the publisher spells it.
-
-    Raises
-    ------
-    DataError: another word.
-    """
-    label = spellings.get(text.strip().lower())
+def label_in(cell: str, spellings: Mapping[str, int] | None = None) -> int:
+    """The label of a row; DataError where its cell is empty or another word."""
+    label = label_of(cell, spellings)
     if label is None:
-        raise DataError(f"unknown label {text!r}, expected one of {', '.join(spellings)}")
+        raise DataError("the label is empty, expected one")
     return label
-
-
-def votes_of(cells: Iterable[str], spellings: Mapping[str, int] = LABELS) -> str:
-    """The experts' votes as a compact string, "110" = AMF, AMF, NMF; an empty cell is a vote not given."""
-    return "".join(str(label_of(cell, spellings)) for cell in cells if cell.strip())
 
 
 def whole(text: str) -> int:
@@ -176,9 +165,9 @@ def whole(text: str) -> int:
     DataError: not a whole number.
     """
     digits = text.strip()
-    if not re.fullmatch("[+-]?[0-9]{1,15}", digits):
+    if not re.fullmatch("[+-]?[0-9]{1,15}(?:[.]0*)?", digits):
         raise DataError(f"coordinate {text!r} is not a whole number of px")
-    return int(digits)
+    return int(digits.partition(".")[0])
 
 
 def join_domain(tumor: str, scanner: str, origin: str, species: str) -> str:

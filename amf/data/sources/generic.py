@@ -14,23 +14,23 @@ files names the columns:
 
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 
-from amf.data.loading import read_records
+from amf.data.loading import read_records, table_path
 from amf.data.sources.base import (
-    LABELS,
     Figure,
     Reading,
     RootPath,
     Source,
     join_domain,
-    label_of,
+    label_in,
     reading_of,
     register,
-    votes_of,
     whole,
 )
+from amf.data.words import votes_of
 from amf.errors import DataError
 
 _TRAITS = ["tumor", "scanner", "origin", "species", "domain"]
@@ -84,7 +84,7 @@ class Generic(Source):
     labels: RootPath
     patches: RootPath
     columns: Columns
-    spellings: dict[str, int] = LABELS
+    spellings: dict[Annotated[str, BeforeValidator(str)], int] | None = None
     constants: Constants = Constants()
 
     @model_validator(mode="after")
@@ -96,16 +96,18 @@ class Generic(Source):
         ]
         if twice:
             raise ValueError(f"{', '.join(twice)} is both a column and a constant")
-        if set(self.spellings.values()) != {0, 1}:
+        if self.spellings is not None and set(self.spellings.values()) != {0, 1}:
             raise ValueError("spellings must map the words for NMF to 0 and those for AMF to 1")
         return self
 
     def read(self, root: Path, skip_bad: bool = False) -> Reading:
         """See Source.read."""
-        return reading_of(read_records(root / self.labels, self.columns.names()), self._figure, skip_bad)
+        numbers = [name for name in (self.columns.x, self.columns.y) if name]
+        records = read_records(root / self.labels, self.columns.names(), numbers)
+        return reading_of(records, self._figure, skip_bad)
 
     def _figure(self, row: Mapping[str, str]) -> Figure:
-        columns, spellings = self.columns, {word.lower(): label for word, label in self.spellings.items()}
+        columns, spellings = self.columns, self.spellings
         if not row[columns.image] or not row[columns.slide]:
             raise DataError("image and slide must not be empty")
         cells = [row[name] for name in columns.votes]
@@ -116,12 +118,12 @@ class Generic(Source):
             known = [value for value in traits.values() if value is not None]
             domain = join_domain(*known) if len(known) == len(traits) else self.dataset
         return Figure(
-            image=str(PurePosixPath(self.patches) / row[columns.image]),
+            image=str(PurePosixPath(self.patches) / table_path(row[columns.image])),
             dataset=self.dataset,
             slide=f"{self.dataset}/{row[columns.slide]}",
             x=whole(row[columns.x]) if columns.x and row[columns.x] else None,
             y=whole(row[columns.y]) if columns.y and row[columns.y] else None,
-            label=label_of(row[columns.label], spellings),
+            label=label_in(row[columns.label], spellings),
             votes=cells[0] if compact else votes_of(cells, spellings),
             domain=domain,
             sublabel=(row[columns.sublabel] or None) if columns.sublabel else None,

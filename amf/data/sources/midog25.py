@@ -12,12 +12,12 @@ from amf.data.sources.base import (
     RootPath,
     Source,
     join_domain,
-    label_of,
+    label_in,
     reading_of,
     register,
-    votes_of,
     whole,
 )
+from amf.data.words import votes_of
 from amf.errors import DataError
 
 COLUMNS = [
@@ -60,7 +60,7 @@ def figure_of(row: Mapping[str, str], image: str, dataset: str) -> Figure:
         slide=midog_slide(row["filename"]),
         x=whole(row["coordinateX"]),
         y=whole(row["coordinateY"]),
-        label=label_of(row["majority"]),
+        label=label_in(row["majority"]),
         votes=votes_of([row["expert1"], row["expert2"], row["expert3"]]),
         tumor=row["Tumor"],
         scanner=scanner,

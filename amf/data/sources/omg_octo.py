@@ -9,7 +9,7 @@ from amf.data.sources.base import (
     Reading,
     RootPath,
     Source,
-    label_of,
+    label_in,
     reading_of,
     register,
 )
@@ -32,6 +32,6 @@ class OmgOcto(Source):
             image=str(PurePosixPath(self.patches) / row["image_id"]),
             dataset="OMG-Octo",
             slide=f"OMG-Octo/{row['filename']}",
-            label=label_of(row["majority"]),
+            label=label_in(row["majority"]),
             domain="OMG-Octo",
         )
