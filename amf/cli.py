@@ -32,8 +32,8 @@ GROUPS = {  # what people do -> command = module of amf.commands -> one line of 
     },
     "Train": {
         "fit": "train one recipe on the figures that `amf data` packed",
-        "lodo": "leave one domain out: folds, summary, grids of recipes, two recipes compared",
-        "ablate": "the paper's Table 1: baseline and twelve augmentations over five folds",
+        "lodo": "leave one domain out: folds, summary, recipes ranked, two runs compared",
+        "ablate": "the paper's Table 1: a recipe and its variants, beside the paper's numbers",
         "trial": "changed copies of one recipe, cross-validated inside the training data",
         "calibrate": "temperature, bias and threshold from out-of-fold predictions",
         "final": "train on all domains, calibrate from LODO, export the bundle",

@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 from pandas import DataFrame
 
 from amf.data.figures import Figures, open_figures
-from amf.data.splits import leave_one_domain_out
 from amf.experiments.export import trained_classifier
-from amf.experiments.folds import fold_folder
-from amf.experiments.lodo import Lodo, member_folder, read_lodo, score_domains
+from amf.experiments.lodo import Lodo, lodo_runs, read_lodo
 from amf.experiments.record import MEAN, markdown, with_mean_and_std
+from amf.experiments.scores import score_domains
 from amf.inference.predict import Predictor
 from amf.model import bundle
 from amf.model.preprocess import to_input
@@ -63,13 +62,9 @@ def main() -> int:
 
 def symmetry_logits(lodo: Lodo, number: int, figures: Figures, out: Path) -> NDArray[np.float64]:
     """Logits (n, views) of a member in each symmetry it ships with, in the order of the predictions."""
-    members = [member.recipe for member in lodo.members]
-    folder = member_folder(out, members, members[number])
+    run = lodo_runs([member.recipe for member in lodo.members], figures, out)[number]
     return np.concatenate(
-        [
-            _held_out(fold_folder(folder, split), figures, split.held_out)
-            for split in leave_one_domain_out(figures.table)
-        ]
+        [_held_out(run.folder_of(k), figures, split.held_out) for k, split in enumerate(run.splits)]
     )
 
 

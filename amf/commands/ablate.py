@@ -1,11 +1,11 @@
-"""`amf ablate`: the paper's Table 1, a baseline and twelve variants over five folds."""
+"""`amf ablate`: the paper's Table 1, our rows beside the paper's, over five folds by slide."""
 
 from typing import Annotated
 
 from typer import Option
 
-from amf.commands.options import Collect, Data, Out, Recipe
-from amf.commands.trial import run_trial
+from amf.commands.options import Collect, Data, Fold, Out, Recipe
+from amf.commands.trial import run_or_join
 
 
 def run(
@@ -13,18 +13,20 @@ def run(
     data: Data,
     out: Out,
     cell: Annotated[str | None, Option(metavar="NAME", help="run this cell alone, and join nothing")] = None,
-    fold: Annotated[
-        int | None, Option(metavar="K", help="run this fold alone, 0 to 4, and join nothing")
-    ] = None,
+    fold: Fold = None,
+    folds: Annotated[int, Option(metavar="N", help="how many folds by slide")] = 5,
     collect: Collect = False,
 ) -> None:
-    """Run the cells of the paper's Table 1 over five folds, or join them; prints the table.
+    """Run the recipe and its section `variants` over some folds, or join them; prints the table.
 
-    Each cell sets the recipe's augmentation and MixUp.
+    The rows of recipes/ablation.yaml are those of the paper's Table 1, whose numbers stand beside ours.
     """
-    from amf.training.recipe import read_recipe
+    from amf.training.recipe import read_variants
 
-    base = read_recipe(recipe)
-    from amf.experiments.ablation import TABLE, ablation_trial, collect_ablation
+    cells = read_variants(recipe)
+    from amf.data.figures import open_figures
+    from amf.experiments.ablation import ABLATION, ablation_runs, collect_ablation
 
-    run_trial(ablation_trial(base), data, out, cell, fold, collect, collect_ablation, TABLE)
+    figures = open_figures(data)
+    runs = ablation_runs(cells, figures, out, folds)
+    run_or_join(runs, figures, out, "--cell", cell, fold, collect, collect_ablation, ABLATION)

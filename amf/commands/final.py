@@ -35,9 +35,9 @@ def run(
     from accelerate import PartialState
 
     from amf.data.figures import open_figures
-    from amf.data.splits import leave_one_domain_out
     from amf.experiments.final import bundle_final, check_members, run_final
-    from amf.experiments.lodo import collect_lodo, ensemble, member_folder, read_lodo, run_fold_of
+    from amf.experiments.folds import run_missing
+    from amf.experiments.lodo import collect_lodo, ensemble, lodo_runs, read_lodo
     from amf.experiments.preflight import check_before_run
 
     members = ensemble(recipes, seeds)
@@ -45,9 +45,7 @@ def run(
     check_before_run(members, len(figures.domains))
     if not lodo:
         folder = out / "lodo"
-        for member in members:
-            for split in leave_one_domain_out(figures.table):
-                run_fold_of(member, figures, member_folder(folder, members, member), split)
+        run_missing(lodo_runs(members, figures, folder), figures)
         if PartialState().is_main_process:
             collect_lodo(members, figures, folder)
         PartialState().wait_for_everyone()

@@ -1,109 +1,125 @@
-"""`amf lodo`: leave one domain out, for a network, an ensemble or a grid; compare two such runs."""
+"""`amf lodo`: leave one domain out, for a network, an ensemble or a grid; rank or compare such runs."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
-from amf.commands.options import Collect, Data, Out, Seeds
+from amf.commands.options import Collect, Fold, Seeds
 from amf.errors import DataError, RecipeError
-from amf.files import write_text, written_whole
+from amf.files import file_to_write, folder_to_write, write_text
+
+if TYPE_CHECKING:
+    from amf.training.recipe import Recipe
 
 
 def run(
-    out: Out,
     recipe: Annotated[
         list[Path] | None,
-        Argument(help="YAML recipes, the members of one ensemble; a single one may have a grid"),
+        Argument(help="YAML recipes, the members of one ensemble; a single one may have a grid or variants"),
     ] = None,
-    data: Data | None = None,
-    fold: Annotated[
-        int | None,
-        Option(
-            metavar="K",
-            help="run this fold alone, from 0, and join nothing; folds of all members and combinations are "
-            "numbered through",
-        ),
+    data: Annotated[Path | None, Option(metavar="DIR", help="folder that `amf data` wrote")] = None,
+    out: Annotated[
+        Path | None,
+        Option(metavar="DIR", help="folder for the folds and their summary; with --best the recipe to write"),
     ] = None,
+    member: Annotated[
+        str | None, Option(metavar="NAME", help="run this member or combination alone, and join nothing")
+    ] = None,
+    fold: Fold = None,
     seeds: Seeds = None,
     collect: Collect = False,
+    expand: Annotated[
+        Path | None, Option(metavar="DIR", help="write each combination of a grid as a recipe, run nothing")
+    ] = None,
+    best: Annotated[
+        list[Path] | None, Option(metavar="DIR...", help="rank joined runs, write the best one's recipe")
+    ] = None,
     compare: Annotated[
-        tuple[Path, Path] | None,
-        Option(metavar="OUT OUT", help="compare two joined runs instead, second − first"),
+        tuple[Path, Path] | None, Option(metavar="DIR DIR", help="compare two joined runs, second − first")
     ] = None,
 ) -> None:
-    """Leave each domain out in turn, join the folds, or compare two runs; prints what it writes."""
-    if compare:
-        _compare(*compare, out)
-        return
-    if not recipe or data is None:
-        raise DataError("`amf lodo` needs a recipe and --data, or --compare with two folders")
-    from amf.training.recipe import read_grid
+    """Leave each domain out in turn and join the folds, or rank or compare runs; prints what it writes."""
+    if expand:
+        _expand(recipe or [], expand)
+    elif out is None:
+        raise DataError("`amf lodo` needs --out")
+    elif best:
+        _choose(best, file_to_write(str(out)))
+    elif compare:
+        _compare(*compare, folder_to_write(str(out)))
+    elif recipe and data:
+        _run(_ensembles(recipe, seeds, folder_to_write(str(out))), data, member, fold, collect)
+    else:
+        raise DataError("`amf lodo` needs a recipe and --data, or --best, --compare or --expand")
 
-    grids = [read_grid(path) for path in recipe]
+
+def _expand(files: list[Path], folder: Path) -> None:
+    from amf.experiments.folds import slug
+    from amf.training.recipe import read_recipes, write_recipe
+
+    for recipe in [recipe for path in files for recipe in read_recipes(path)]:
+        write_recipe(recipe, path := folder / f"{slug(recipe.name)}.yaml")
+        print(path)
+
+
+def _ensembles(paths: list[Path], seeds: list[int] | None, out: Path) -> "dict[Path, list[Recipe]]":
+    """The members by folder: one ensemble, or one for each combination of a grid."""
+    from amf.training.recipe import read_recipes
+
+    files = [read_recipes(path) for path in paths]
+    if len(files) > 1 and any(len(recipes) > 1 for recipes in files):
+        raise RecipeError("several recipes are the members of one ensemble, expected none with a grid")
+    from amf.experiments.folds import slug
+    from amf.experiments.lodo import ensemble
+
+    if len(files[0]) == 1:
+        return {out: ensemble([recipe for (recipe,) in files], seeds)}
+    return {out / slug(recipe.name): ensemble([recipe], seeds) for recipe in files[0]}
+
+
+def _run(
+    ensembles: "dict[Path, list[Recipe]]", data: Path, member: str | None, fold: str | None, collect: bool
+) -> None:
     from accelerate import PartialState
 
     from amf.data.figures import open_figures
-    from amf.data.splits import leave_one_domain_out
-    from amf.experiments.folds import slug
-    from amf.experiments.lodo import (
-        DEFINITIONS,
-        SUMMARY,
-        collect_lodo,
-        ensemble,
-        member_folder,
-        rank,
-        run_fold_of,
-        score_domains,
-    )
-    from amf.experiments.preflight import check_before_run
-    from amf.experiments.record import markdown, with_mean_and_std
-
-    if all(len(grid) == 1 for grid in grids):
-        ensembles = {out: ensemble([one for (one,) in grids], seeds)}
-    elif len(grids) == 1:
-        ensembles = {out / slug(one.name): ensemble([one], seeds) for one in grids[0]}
-    else:
-        raise RecipeError("several recipes are the members of one ensemble, expected none with a grid")
+    from amf.experiments.folds import run_missing
+    from amf.experiments.lodo import CHOSEN, SUMMARY, collect_lodo, lodo_runs
 
     figures = open_figures(data)
+    if len(figures.domains) == 1:
+        raise DataError(
+            f"{data} has one domain, {figures.domains[0]}, and none to leave out: `amf final` calibrates by "
+            "folds of slides there"
+        )
     if not collect:
-        jobs = [
-            (member, member_folder(place, members, member), split)
-            for place, members in ensembles.items()
-            for member in members
-            for split in leave_one_domain_out(figures.table)
-        ]
-        if fold is not None and not 0 <= fold < len(jobs):
-            raise DataError(f"--fold is {fold}, expected 0 to {len(jobs) - 1}")
-        chosen = jobs if fold is None else [jobs[fold]]
-        check_before_run((member for member, _, _ in chosen), len(figures.domains))
-        for member, folder, split in chosen:
-            run_fold_of(member, figures, folder, split)
-    if fold is not None or not PartialState().is_main_process:
+        runs = [run for out, members in ensembles.items() for run in lodo_runs(members, figures, out)]
+        run_missing(runs, figures, "--member", member, fold)
+        if member or fold:
+            return
+    if not PartialState().is_main_process:
         return
+    for out, members in ensembles.items():
+        collect_lodo(members, figures, out)
+        print((out / f"{SUMMARY}.md").read_text(encoding="utf-8"))
+    if len(ensembles) > 1:
+        _choose(list(ensembles), out.with_name(CHOSEN))
 
-    summaries = {}
-    for place, members in ensembles.items():
-        done = collect_lodo(members, figures, place)
-        summaries[place.name] = with_mean_and_std(score_domains(done.predictions))
-        print((place / f"{SUMMARY}.md").read_text(encoding="utf-8"))
-    if len(summaries) > 1:
-        ranking = rank(summaries)
-        with written_whole(out / "ranking.csv") as partial:
-            ranking.to_csv(partial, index_label="combination")
-        _show(markdown(ranking, "combination") + "\n" + DEFINITIONS, out / "ranking.md")
+
+def _choose(folders: list[Path], target: Path) -> None:
+    from amf.experiments.lodo import RANKING, choose_best
+
+    choose_best(folders, target)
+    print(target.with_name(f"{RANKING}.md").read_text(encoding="utf-8"))
 
 
 def _compare(first: Path, second: Path, out: Path) -> None:
-    from amf.experiments.lodo import DEFINITIONS, compare_lodo, read_lodo
+    from amf.experiments.lodo import read_lodo
     from amf.experiments.record import markdown
+    from amf.experiments.scores import DEFINITIONS, compare_lodo
 
     table, sentence = compare_lodo(read_lodo([first]).predictions, read_lodo([second]).predictions)
     text = f"A = {first.name}, B = {second.name}.\n\n{markdown(table, 'domain')}\n{sentence}\n\n{DEFINITIONS}"
-    _show(text, out / "comparison.md")
-
-
-def _show(text: str, path: Path) -> None:
-    write_text(path, text)
+    write_text(out / "comparison.md", text)
     print(text)

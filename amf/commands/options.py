@@ -12,6 +12,10 @@ Data = Annotated[Path, Option(metavar="DIR", help="folder that `amf data` wrote"
 Out = Annotated[
     Path, Option(parser=folder_to_write, metavar="DIR", help="folder for the folds and the table")
 ]
+Fold = Annotated[
+    str | None,
+    Option(metavar="K", help="run this fold alone, by number from 0 or by name, and join nothing"),
+]
 Collect = Annotated[bool, Option("--collect", help="join the finished folds, run nothing")]
 Seeds = Annotated[
     list[int] | None, Option(metavar="N...", help="a member each, in place of the recipe's own seed")

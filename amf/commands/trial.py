@@ -1,17 +1,16 @@
 """`amf trial`: changed copies of one recipe side by side, cross-validated inside the training data."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
-from amf.commands.options import Collect, Data, Out, Recipe
-from amf.errors import RecipeError
+from amf.commands.options import Collect, Data, Fold, Out, Recipe
 
 if TYPE_CHECKING:
     from amf.data.figures import Figures
-    from amf.experiments.trial import Trial
+    from amf.experiments.folds import CrossValidation
 
 
 def run(
@@ -21,45 +20,42 @@ def run(
     variant: Annotated[
         str | None, Option(metavar="NAME", help="run this variant alone, and join nothing")
     ] = None,
-    fold: Annotated[
-        int | None, Option(metavar="K", help="run this fold alone, 0 to 2, and join nothing")
-    ] = None,
+    fold: Fold = None,
+    folds: Annotated[int, Option(metavar="N", help="how many folds by slide")] = 3,
     collect: Collect = False,
 ) -> None:
-    """Run the recipe and its section `variants` over three folds, or join them; prints the table."""
+    """Run the recipe and its section `variants` over some folds, or join them; prints the table."""
     from amf.training.recipe import read_variants
 
     variants = read_variants(recipe)
-    from amf.experiments.trial import TABLE, Trial, collect_trial
+    from amf.data.figures import open_figures
+    from amf.experiments.trial import TRIAL, collect_trial, trial_runs
 
-    run_trial(Trial(variants), data, out, variant, fold, collect, collect_trial, TABLE)
+    figures = open_figures(data)
+    runs = trial_runs(variants, figures, out, folds)
+    run_or_join(runs, figures, out, "--variant", variant, fold, collect, collect_trial, TRIAL)
 
 
-def run_trial(
-    trial: "Trial",
-    data: Path,
+def run_or_join(
+    runs: "Sequence[CrossValidation]",
+    figures: "Figures",
     out: Path,
-    variant: str | None,
-    fold: int | None,
+    flag: str,
+    name: str | None,
+    fold: str | None,
     collect: bool,
-    join: "Callable[[Trial, Figures, Path], object]",
+    join: "Callable[[Sequence[CrossValidation], Figures, Path], object]",
     table: str,
 ) -> None:
     """Run what is asked for; once all has run, or to collect, join it by `join` and print its table."""
     from accelerate import PartialState
 
-    from amf.data.figures import open_figures
-    from amf.experiments.preflight import check_before_run
+    from amf.experiments.folds import run_missing
 
-    figures = open_figures(data)
     if not collect:
-        if variant not in (None, *trial.variants):
-            raise RecipeError(f"{variant!r} is no row, expected one of {', '.join(trial.variants)}")
-        names = list(trial.variants) if variant is None else [variant]
-        check_before_run((trial.variants[name] for name in names), len(figures.domains))
-        trial.run(figures, out, names, fold)
-        if variant is not None or fold is not None:
+        run_missing(runs, figures, flag, name, fold)
+        if name or fold:
             return
     if PartialState().is_main_process:
-        join(trial, figures, out)
+        join(runs, figures, out)
         print((out / f"{table}.md").read_text(encoding="utf-8"))

@@ -1,49 +1,30 @@
 """The augmentation ablation (paper, Augmentation Strategy Evaluation and Table 1)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pandas import DataFrame, concat
+from pandas import DataFrame, Index, concat, isna
 
 from amf.data.figures import Figures
+from amf.experiments.folds import CrossValidation
 from amf.experiments.paper import PAPER_METRICS, TABLE_1
 from amf.experiments.plots import draw_ablation
-from amf.experiments.record import markdown, write_record
-from amf.experiments.trial import Trial
-from amf.files import write_text, written_whole
-from amf.training.recipe import BASELINE, Recipe, override
+from amf.experiments.record import markdown, write_csv, write_record
+from amf.experiments.trial import scores_by_fold, trial_runs
+from amf.files import write_text
+from amf.training.recipe import BASELINE, Recipe
 
-FOLDS = 5
-TABLE = "ablation"
-
-# Table 1's rows: (augmentation, MixUp). The paper does not say what its MixUp rows had besides: nothing here.
-CELLS: dict[str, tuple[str, str | None]] = {
-    BASELINE: ("none", None),
-    **{
-        name: (name, None)
-        for name in (
-            "flip_rotate", "color", "blur_noise", "distortion", "cutout", "rass", "basic", "medium", "heavy",
-        )
-    },
-    "mixup_standard": ("none", "standard"),
-    "mixup_strong": ("none", "strong"),
-    "mixup_domain_aware": ("none", "domain_aware"),
-}  # fmt: skip
+ABLATION = "ablation"
 
 
-def ablation_trial(recipe: Recipe, cells: Sequence[str] = tuple(CELLS), folds: int = FOLDS) -> Trial:
-    """The recipe with the augmentation and MixUp of some rows of the table, from the same weights."""
-    variants = {
-        cell: override(
-            recipe,
-            {"name": f"{recipe.name}: {cell}", "augmentation": CELLS[cell][0], "mixup": CELLS[cell][1]},
-        )
-        for cell in cells
-    }
-    return Trial(variants, folds, seed_by_fold=False)
+def ablation_runs(
+    cells: Mapping[str, Recipe], figures: Figures, out: Path, folds: int
+) -> list[CrossValidation]:
+    """The table's rows on the same folds by slide, all from the same weights."""
+    return trial_runs(cells, figures, out, folds, seed_by_fold=False)
 
 
-def collect_ablation(trial: Trial, figures: Figures, out: Path) -> DataFrame:
+def collect_ablation(runs: Sequence[CrossValidation], figures: Figures, out: Path) -> DataFrame:
     """Join the finished folds; write each fold's metrics, the table and the plot to `out`.
 
     Returns
@@ -54,19 +35,15 @@ def collect_ablation(trial: Trial, figures: Figures, out: Path) -> DataFrame:
     ------
     DataError : a fold is missing, or was of another recipe, table or split.
     """
-    by_fold = trial.by_fold(figures, out)
-    table = differences(by_fold)
-    with written_whole(out / f"{TABLE}-folds.csv") as partial:
-        by_fold.to_csv(partial, index=False)
-    with written_whole(out / f"{TABLE}.csv") as partial:
-        table.to_csv(partial, index_label="cell")
-    baseline = trial.variants[BASELINE]
-    write_text(out / f"{TABLE}.md", ablation_report(baseline, figures, table, trial.folds))
+    by_fold = scores_by_fold(runs, figures)
+    table, baseline, folds = differences(by_fold), runs[0].recipe, len(runs[0].splits)
+    write_csv(by_fold, out / f"{ABLATION}-folds.csv")
+    write_csv(table, out / f"{ABLATION}.csv", index="cell")
+    write_text(out / f"{ABLATION}.md", ablation_report(baseline, figures, table, folds))
     variants = table.drop(index=BASELINE)
-    draw_ablation(variants, _paper_table().reindex(variants.index), out / f"{TABLE}.png")
-    write_record(
-        out, figures, recipe=baseline.model_dump(mode="json"), cells=list(trial.variants), folds=trial.folds
-    )
+    draw_ablation(variants, _paper_table(variants.index), out / f"{ABLATION}.png")
+    cells = [run.name for run in runs]
+    write_record(out, figures, recipe=baseline.model_dump(mode="json"), cells=cells, folds=folds)
     return table
 
 
@@ -98,13 +75,13 @@ def differences(by_fold: DataFrame) -> DataFrame:
 
 def ablation_report(recipe: Recipe, figures: Figures, table: DataFrame, folds: int) -> str:
     """Our table as Markdown, each column beside the paper's."""
-    paper = _paper_table()
+    theirs = _paper_table(table.index)
     columns: dict[str, list[str]] = {}
     for metric in PAPER_METRICS:
-        columns[metric] = [_cell(table, cell, metric) for cell in table.index]
-        columns[f"{metric}, paper"] = [_cell(paper, cell, metric) for cell in table.index]
+        columns[metric] = [_cell(table, name, metric) for name in table.index]
+        columns[f"{metric}, paper"] = [_cell(theirs, name, metric) for name in table.index]
     columns["folds better"] = [
-        "" if cell == BASELINE else f"{better} of {folds}" for cell, better in table["folds better"].items()
+        "" if name == BASELINE else f"{better} of {folds}" for name, better in table["folds better"].items()
     ]
     return "\n".join(
         [
@@ -118,17 +95,15 @@ def ablation_report(recipe: Recipe, figures: Figures, table: DataFrame, folds: i
     )
 
 
-def _paper_table() -> DataFrame:
-    rows = {
-        cell: {
-            **{metric: mean for metric, (mean, _) in zip(PAPER_METRICS, values, strict=True)},
-            **{f"{metric} std": std for metric, (_, std) in zip(PAPER_METRICS, values, strict=True)},
-        }
-        for cell, values in TABLE_1.items()
-    }
-    return DataFrame.from_dict(rows, orient="index")
+def _paper_table(cells: Index) -> DataFrame:
+    """The paper's Table 1 in the columns of `differences`, NaN where it has no such row."""
+    columns = [f"{metric}{suffix}" for metric in PAPER_METRICS for suffix in ("", " std")]
+    rows = {cell: [number for pair in values for number in pair] for cell, values in TABLE_1.items()}
+    return DataFrame.from_dict(rows, orient="index", columns=columns).reindex(cells)
 
 
-def _cell(table: DataFrame, cell: str, metric: str) -> str:
-    mean, std = table[metric][cell], table[f"{metric} std"][cell]
-    return f"{mean:.3f} ± {std:.3f}" if cell == BASELINE else f"{mean:+.3f} ± {std:.3f}"
+def _cell(table: DataFrame, name: str, metric: str) -> str:
+    mean, std = table[metric][name], table[f"{metric} std"][name]
+    if isna(mean):
+        return "–"
+    return f"{mean:{'' if name == BASELINE else '+'}.3f} ± {std:.3f}"

@@ -12,8 +12,9 @@ from amf.errors import DataError
 from amf.experiments.calibration import calibrate
 from amf.experiments.export import export
 from amf.experiments.folds import best_epoch, slug
-from amf.experiments.lodo import Lodo, member_name, score_domains
+from amf.experiments.lodo import Lodo, member_name
 from amf.experiments.record import with_mean_and_std
+from amf.experiments.scores import score_domains
 from amf.model.backbones import BACKBONES
 from amf.model.spec import BundleSpec
 from amf.training.loop import fit

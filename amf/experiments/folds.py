@@ -1,7 +1,9 @@
-"""One fold of a cross-validation: train on its figures, predict those it never saw, keep the predictions."""
+"""Recipes × folds: run those that are missing, each in a folder of its own, and join their predictions."""
 
 import json
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,31 +11,28 @@ import pandas as pd
 import torch
 from accelerate import PartialState
 from numpy.typing import NDArray
+from pandas import DataFrame
 
 from amf.data.figures import Figures
 from amf.data.splits import Split, monitor_split
-from amf.errors import DataError
+from amf.errors import DataError, RecipeError
 from amf.experiments.export import trained_classifier
+from amf.experiments.preflight import check_before_run
 from amf.files import write_text, written_whole
 from amf.inference.predict import pages_a_pass, score
 from amf.model.device import choose_device
 from amf.model.digest import file_digest
 from amf.model.serving import make_ready
-from amf.training.learner import CHECKPOINT
+from amf.training.learner import remove_checkpoints
 from amf.training.loop import HISTORY, best_so_far, fit
-from amf.training.recipe import Recipe, read_recipe
+from amf.training.recipe import Recipe, override, read_recipe
 
 PREDICTIONS, FOLD_RECORD = "predictions.csv", "fold.json"
 _OTHER = {
     "table": "a fold of another table: choose another folder",
     "split": "a fold of another split or training side: choose another folder",
-    "predictions": f"{PREDICTIONS} changed since the fold was finished: delete it to score the fold again",
+    "predictions": f"{PREDICTIONS} changed since the fold was finished: delete the folder to run it again",
 }
-
-
-def fold_folder(out: Path, split: Split) -> Path:
-    """The folder of one fold, named after its split."""
-    return out / slug(split.name)
 
 
 def slug(name: str) -> str:
@@ -41,51 +40,113 @@ def slug(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-.").lower()
 
 
-def chosen(splits: list[Split], fold: int | None) -> list[Split]:
-    """All splits, or the one of that number, from 0.
+@dataclass(frozen=True)
+class CrossValidation:
+    """One recipe on every fold of a table.
+
+    Attributes
+    ----------
+    name : of the member, variant or cell; recipe : what is trained.
+    splits : the folds, in their order; folder : holds a folder for each of them.
+    seed_by_fold : whether the seed grows with the fold's number, so that weights and draws differ.
+    """
+
+    name: str
+    recipe: Recipe
+    splits: Sequence[Split]
+    folder: Path
+    seed_by_fold: bool = False
+
+    def recipe_in(self, fold: int) -> Recipe:
+        """The recipe of a fold, from 0."""
+        return override(self.recipe, {"optimise.seed": self.recipe.optimise.seed + fold * self.seed_by_fold})
+
+    def folder_of(self, fold: int) -> Path:
+        """The folder of a fold, from 0, named after its split."""
+        return self.folder / slug(self.splits[fold].name)
+
+    def fold_named(self, given: str) -> int:
+        """A fold, from 0, by its number or by its folder's name.
+
+        Raises
+        ------
+        DataError : there is no such fold.
+        """
+        names = [slug(split.name) for split in self.splits]
+        if given.isdecimal() and int(given) < len(names):
+            return int(given)
+        if slug(given) not in names:
+            raise DataError(
+                f"--fold is {given!r}, expected 0 to {len(names) - 1}, or one of {', '.join(names)}"
+            )
+        return names.index(slug(given))
+
+
+def run_missing(
+    runs: Sequence[CrossValidation],
+    figures: Figures,
+    flag: str = "",
+    name: str | None = None,
+    fold: str | None = None,
+) -> None:
+    """Run the folds that are not finished, each resumable; where name or fold are given, those alone.
+
+    The checkpoints of a finished fold are removed: those of all folds together are gigabytes.
+
+    Parameters
+    ----------
+    flag : what names a run on the command line, as --member; name : what it says; fold : what --fold says.
 
     Raises
     ------
-    DataError : there is no such fold.
+    DataError : there is no such fold, or a folder holds one of another recipe, table or split.
+    RecipeError : there is no such run, or several have the fold; or see `check_before_run`.
     """
-    if fold is not None and not 0 <= fold < len(splits):
-        raise DataError(f"fold is {fold}, expected 0 to {len(splits) - 1}: there are {len(splits)} folds")
-    return splits if fold is None else [splits[fold]]
+    names = ", ".join(slug(run.name) for run in runs)
+    chosen = [run for run in runs if name is None or slug(run.name) == slug(name)]
+    if not chosen:
+        raise RecipeError(f"{flag} is {name!r}, expected one of {names}")
+    if fold is not None and len(chosen) > 1:
+        raise RecipeError(f"--fold is one fold of one recipe, expected {flag} with one of {names} beside it")
+    check_before_run((run.recipe for run in chosen), len(figures.domains))
+    for run in chosen:
+        folds = range(len(run.splits)) if fold is None else [run.fold_named(fold)]
+        for number in folds:
+            run_fold(run, number, figures)
 
 
-def run_fold(recipe: Recipe, figures: Figures, split: Split, folder: Path) -> pd.DataFrame:
+def run_fold(run: CrossValidation, fold: int, figures: Figures) -> None:
     """Fit on a split's training side and score its held-out side; resumes a fold that was broken off.
 
     The epoch is chosen on 5 % of the training side (paper, Data splitting strategy), never on what is
-    held out. A finished fold is read, not run again.
-
-    Returns
-    -------
-    One row a held-out figure: image, slide, domain, label, soft_label, logit (before temperature).
+    held out. A finished fold is checked, not run again.
 
     Raises
     ------
     DataError : the folder holds a fold of another recipe, table or split.
     """
+    split, folder, recipe = run.splits[fold], run.folder_of(fold), run.recipe_in(fold)
+    by_number = split.name == f"fold {fold + 1} of {len(run.splits)}"
+    held_out = "" if by_number else f"{split.name}, "
+    print(
+        f"{run.name}: fold {fold + 1}/{len(run.splits)}, held out: {held_out}{len(split.held_out)} figures",
+        flush=True,
+    )
     if not is_finished(folder):
-        if (folder / PREDICTIONS).is_file() and not (folder / CHECKPOINT).exists():
-            raise DataError(
-                f"{folder} holds predictions without {FOLD_RECORD} or a checkpoint to tell what they are of: "
-                "delete the folder, or choose another"
-            )
         training = monitor_split(
             figures.table.iloc[split.train].reset_index(drop=True), seed=recipe.optimise.seed
         )
         train, monitor = split.train[training.train], split.train[training.held_out]
         fit(recipe, figures, train, monitor, folder, resume=True)
-        with PartialState().main_process_first():  # under a launcher one process scores, the others read
+        with PartialState().main_process_first():  # under a launcher one process scores, the others wait
             if not is_finished(folder):
                 rows = figures.table.iloc[split.held_out][["image", "slide", "domain", "label", "soft_label"]]
                 logits = held_out_logits(folder, figures, split.held_out)
                 with written_whole(folder / PREDICTIONS) as partial:
                     rows.assign(logit=logits).to_csv(partial, index=False)
                 write_text(folder / FOLD_RECORD, json.dumps(_record(figures, split, folder)) + "\n")
-    return read_fold(recipe, figures, split, folder)
+    read_fold(run, fold, figures)
+    remove_checkpoints(folder)
 
 
 def is_finished(folder: Path) -> bool:
@@ -102,37 +163,6 @@ def _record(figures: Figures, split: Split, folder: Path) -> dict[str, str]:
     }
 
 
-def read_fold(recipe: Recipe, figures: Figures, split: Split, folder: Path) -> pd.DataFrame:
-    """The predictions of a finished fold, checked to be of this recipe, table and split.
-
-    Returns
-    -------
-    As `run_fold`, and the table's columns tumor and species.
-
-    Raises
-    ------
-    DataError : the fold is not finished, or was of another recipe, table or split.
-    """
-    path = folder / PREDICTIONS
-    if not is_finished(folder):
-        raise DataError(
-            f"{folder} lacks {PREDICTIONS} or {FOLD_RECORD}: this fold has not been run to its end"
-        )
-    if read_recipe(folder / "recipe.yaml") != recipe:
-        raise DataError(f"{folder} holds a fold of another recipe than {recipe.name}: choose another folder")
-    try:
-        found = dict(json.loads((folder / FOLD_RECORD).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise DataError(
-            f"{folder / FOLD_RECORD} cannot be read, expected a fold's record: {error}"
-        ) from error
-    for part, value in _record(figures, split, folder).items():
-        if found.get(part) != value:
-            raise DataError(f"{folder} holds {_OTHER[part]}")
-    rows = figures.table.iloc[split.held_out][["tumor", "species"]].reset_index(drop=True)
-    return pd.concat([pd.read_csv(path), rows], axis=1)
-
-
 def held_out_logits(run: Path, figures: Figures, rows: NDArray[np.int64]) -> NDArray[np.float64]:
     """Logits (n,) of some rows by a run's best weights, in full precision and with the views that ship."""
     recipe, classifier = trained_classifier(run)
@@ -142,26 +172,48 @@ def held_out_logits(run: Path, figures: Figures, rows: NDArray[np.int64]) -> NDA
     return score(classifier, batches, model.image, model.views, torch.float32).numpy()
 
 
-def join_folds(recipe: Recipe, figures: Figures, out: Path, splits: list[Split]) -> pd.DataFrame:
-    """Join the predictions of all folds, with a column `fold`.
+def read_fold(run: CrossValidation, fold: int, figures: Figures) -> DataFrame:
+    """The predictions of a finished fold, checked to be of this recipe, table and split.
+
+    Returns
+    -------
+    One row a held-out figure: image, slide, domain, label, soft_label, logit (before temperature), tumor,
+    species and fold, the split's name.
+
+    Raises
+    ------
+    DataError : the fold was of another recipe, table or split, or cannot be read.
+    """
+    split, folder = run.splits[fold], run.folder_of(fold)
+    if read_recipe(folder / "recipe.yaml") != run.recipe_in(fold):
+        raise DataError(f"{folder} holds a fold of another recipe than {run.name}: choose another folder")
+    try:
+        found = dict(json.loads((folder / FOLD_RECORD).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(
+            f"{folder / FOLD_RECORD} cannot be read, expected a fold's record: {error}"
+        ) from error
+    for key, value in _record(figures, split, folder).items():
+        if found.get(key) != value:
+            raise DataError(f"{folder} holds {_OTHER[key]}")
+    rows = figures.table.iloc[split.held_out][["tumor", "species"]].reset_index(drop=True)
+    return pd.concat([pd.read_csv(folder / PREDICTIONS), rows], axis=1).assign(fold=split.name)
+
+
+def join_folds(run: CrossValidation, figures: Figures) -> DataFrame:
+    """Join the predictions of all folds, see `read_fold`.
 
     Raises
     ------
     DataError : a fold is missing, or was of another recipe, table or split.
     """
-    folders = [fold_folder(out, split) for split in splits]
-    missing = [folder.name for folder in folders if not is_finished(folder)]
+    folds = range(len(run.splits))
+    missing = [run.folder_of(fold).name for fold in folds if not is_finished(run.folder_of(fold))]
     if missing:
         raise DataError(
-            f"{out} lacks {len(missing)} of {len(splits)} folds ({', '.join(missing)}): run them first"
+            f"{run.folder} lacks {len(missing)} of {len(folds)} folds ({', '.join(missing)}): run them first"
         )
-    return pd.concat(
-        [
-            read_fold(recipe, figures, split, folder).assign(fold=split.name)
-            for split, folder in zip(splits, folders, strict=True)
-        ],
-        ignore_index=True,
-    )
+    return pd.concat([read_fold(run, fold, figures) for fold in folds], ignore_index=True)
 
 
 def best_epoch(recipe: Recipe, folder: Path) -> int:

@@ -1,6 +1,6 @@
 """Leave-one-domain-out cross-validation (paper, Data splitting strategy and Cross-Domain Performance)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median_high
@@ -8,34 +8,39 @@ from statistics import median_high
 import numpy as np
 import pandas as pd
 from pandas import DataFrame
-from scipy.special import expit
 
 from amf.data.figures import Figures
-from amf.data.splits import Split, leave_one_domain_out
+from amf.data.splits import Split, group_kfold, leave_one_domain_out
 from amf.errors import DataError, RecipeError
-from amf.evaluation import bootstrap
-from amf.evaluation.predictions import Predictions
-from amf.evaluation.summary import p_value, span
-from amf.evaluation.threshold import fit_threshold
 from amf.experiments import paper
-from amf.experiments.folds import best_epoch, fold_folder, join_folds, run_fold, slug
+from amf.experiments.folds import CrossValidation, best_epoch, join_folds, slug
 from amf.experiments.plots import draw_domain_bars
-from amf.experiments.record import MEAN, RECORD, STD, markdown, read_record, with_mean_and_std, write_record
-from amf.files import write_text, written_whole
+from amf.experiments.record import (
+    MEAN,
+    RECORD,
+    STD,
+    markdown,
+    read_record,
+    with_mean_and_std,
+    write_csv,
+    write_record,
+)
+from amf.experiments.scores import DEFINITIONS, ranking, score_domains, score_groups
+from amf.files import write_text
 from amf.model.digest import file_digest
 from amf.training.recipe import Recipe, override, parse_recipe, write_recipe
 
-OUT_OF_FOLD, SUMMARY = "out-of-fold.csv", "summary"
-DEFINITIONS = """BA is the mean of AMF recall and NMF recall. "at 0.5": atypical from sigmoid(logit) = 0.5 on,
-as in the paper. "fitted": from the threshold of greatest BA on the pooled out-of-fold predictions of the
-*other* domains (median over 1,000 bootstrap resamples), so a domain's own labels never choose its threshold.
-Mean and std (n − 1) count every domain alike, whatever its size.
-"""
+OUT_OF_FOLD, SUMMARY, RANKING, CHOSEN = "out-of-fold.csv", "summary", "ranking", "chosen.yaml"
+SLIDE_FOLDS = 5
+BY_SLIDE = (
+    "these folds are slides of one domain, so they do not tell how the model does on another scanner, "
+    "laboratory or tumour"
+)
 
 
 @dataclass(frozen=True)
 class Member:
-    """One network of an ensemble in a LODO run: its recipe, and by domain the best epoch, from 1."""
+    """One network of an ensemble in a LODO run: its recipe, and by fold the best epoch, from 1."""
 
     recipe: Recipe
     best_epochs: dict[str, int]
@@ -65,6 +70,11 @@ class Lodo:
     def names(self) -> str:
         """All members, in words."""
         return "; ".join(member.name for member in self.members)
+
+    @property
+    def by_slide(self) -> bool:
+        """Whether the folds are slides of one domain, see `held_out_splits`."""
+        return bool((self.predictions["fold"] != self.predictions["domain"]).any())
 
     def horizon(self, recipe: Recipe) -> int:
         """The median best epoch over the folds of a recipe's members, whatever their seeds.
@@ -99,20 +109,32 @@ def ensemble(recipes: Sequence[Recipe], seeds: Sequence[int] | None) -> list[Rec
     return members
 
 
-def member_folder(out: Path, members: Sequence[Recipe], member: Recipe) -> Path:
-    """Where a member's folds lie: in `out` itself where there is no other member."""
-    return out if len(members) == 1 else out / slug(member_name(member))
-
-
-def run_fold_of(member: Recipe, figures: Figures, folder: Path, split: Split) -> None:
-    """Train and score one member on one fold, resumable.
+def held_out_splits(table: DataFrame) -> list[Split]:
+    """A fold for each domain; of a table with one domain folds by slide, so that it can be calibrated, too.
 
     Raises
     ------
-    DataError : the folder holds a fold of another recipe, table or split.
+    DataError : a slide belongs to two domains, or one domain has too few slides with figures of a class.
     """
-    print(f"{member_name(member)}: held out: {split.name} ({len(split.held_out)} figures)", flush=True)
-    run_fold(member, figures, split, fold_folder(folder, split))
+    if table["domain"].nunique() > 1:
+        return leave_one_domain_out(table)
+    slides = min(table["slide"][table["label"] == label].nunique() for label in (0, 1))
+    if slides < 2:
+        raise DataError(
+            f"the table has one domain, and {slides} slides with AMF or with NMF, expected at least 2 of "
+            "each to leave one out"
+        )
+    return group_kfold(table, min(SLIDE_FOLDS, slides), seed=0)
+
+
+def lodo_runs(members: Sequence[Recipe], figures: Figures, out: Path) -> list[CrossValidation]:
+    """The members on every fold of `held_out_splits`, several of them in a folder each."""
+    splits = held_out_splits(figures.table)
+    folders = [out] if len(members) == 1 else [out / slug(member_name(member)) for member in members]
+    return [
+        CrossValidation(member_name(member), member, splits, folder)
+        for member, folder in zip(members, folders, strict=True)
+    ]
 
 
 def collect_lodo(members: Sequence[Recipe], figures: Figures, out: Path) -> Lodo:
@@ -124,23 +146,22 @@ def collect_lodo(members: Sequence[Recipe], figures: Figures, out: Path) -> Lodo
     ------
     DataError : a fold is missing, or was of another recipe, table or split.
     """
-    if len(members) > 1:
-        done = average_runs([collect_lodo([m], figures, member_folder(out, members, m)) for m in members])
+    runs = lodo_runs(members, figures, out)
+    if len(runs) > 1:
+        done = average_runs([collect_lodo([run.recipe], figures, run.folder) for run in runs])
     else:
-        splits = leave_one_domain_out(figures.table)
-        predictions = join_folds(members[0], figures, out, splits)
-        epochs = {split.name: best_epoch(members[0], fold_folder(out, split)) for split in splits}
-        done = Lodo((Member(members[0], epochs),), predictions, figures.table_hash)
-        write_recipe(members[0], out / "recipe.yaml")
+        run = runs[0]
+        folders = {split.name: run.folder_of(fold) for fold, split in enumerate(run.splits)}
+        predictions = join_folds(run, figures)
+        epochs = {name: best_epoch(run.recipe, folder) for name, folder in folders.items()}
+        done = Lodo((Member(run.recipe, epochs),), predictions, figures.table_hash)
+        write_recipe(run.recipe, out / "recipe.yaml")
 
     summary = with_mean_and_std(score_domains(done.predictions))
-    with written_whole(out / OUT_OF_FOLD) as partial:
-        done.predictions.to_csv(partial, index=False)
-    with written_whole(out / f"{SUMMARY}.csv") as partial:
-        summary.to_csv(partial, index_label="domain")
     groups = score_groups(done.predictions, summary)
-    with written_whole(out / f"{SUMMARY}-groups.csv") as partial:
-        groups.to_csv(partial, index_label="group")
+    write_csv(done.predictions, out / OUT_OF_FOLD)
+    write_csv(summary, out / f"{SUMMARY}.csv", index="domain")
+    write_csv(groups, out / f"{SUMMARY}-groups.csv", index="group")
     write_text(out / f"{SUMMARY}.md", lodo_report(done, summary, groups))
     draw_domain_bars(summary, out / f"{SUMMARY}.png")
     write_record(
@@ -167,6 +188,13 @@ def read_lodo(folders: Sequence[Path]) -> Lodo:
     DataError : a run is not collected or was changed since, or the runs are not of one table.
     RecipeError : a member is in two of the runs.
     """
+    joined = average_runs(read_runs(folders))
+    ensemble([member.recipe for member in joined.members], None)
+    return joined
+
+
+def read_runs(folders: Sequence[Path]) -> list[Lodo]:
+    """Each of several LODO runs of one table; see `read_lodo`."""
     runs = []
     for folder in folders:
         record = read_record(folder, "members", "out_of_fold")
@@ -187,9 +215,7 @@ def read_lodo(folders: Sequence[Path]) -> Lodo:
                 f"{folder} is a LODO run of the table {runs[-1].table_hash[:12]}, "
                 f"{folders[0]} of {runs[0].table_hash[:12]}: expected one table"
             )
-    joined = average_runs(runs)
-    ensemble([member.recipe for member in joined.members], None)
-    return joined
+    return runs
 
 
 def average_runs(runs: Sequence[Lodo]) -> Lodo:
@@ -200,66 +226,36 @@ def average_runs(runs: Sequence[Lodo]) -> Lodo:
     return Lodo(members, first.predictions.assign(logit=logits), first.table_hash)
 
 
-def score_domains(predictions: DataFrame) -> DataFrame:
-    """Score each domain at 0.5 and at the threshold that the other domains choose.
+def choose_best(folders: Sequence[Path], target: Path) -> DataFrame:
+    """Rank LODO runs of one recipe each; write the best one's recipe to `target` and the ranking beside it.
 
-    The latter are the other domains' out-of-fold predictions: no network has seen the figures it is chosen
-    on, and the domain's own labels take no part in choosing it.
+    Of several seeds the recipe has the first.
+
 
     Returns
     -------
-    One row a domain: n, AMF (counts), AUC, BA, AMF recall and NMF recall "at 0.5", threshold, and the same
-    three "fitted".
+    See `ranking`; a run is called by its folder's name, or by its path where two names are the same.
+
+    Raises
+    ------
+    DataError : see `read_lodo`; also a run of several recipes.
     """
-    predictions = predictions.assign(confidence=expit(predictions["logit"]))
-    rows = {}
-    for domain, own in predictions.groupby("domain"):
-        threshold = fit_threshold(predictions[predictions["domain"] != domain]).value
-        at_half = paper.paper_metrics(own["confidence"], own["label"])
-        fitted = paper.paper_metrics(own["confidence"], own["label"], threshold)
-        columns = ("BA", "AMF recall", "NMF recall")
-        rows[domain] = {
-            "n": len(own),
-            "AMF": int(own["label"].sum()),
-            "AUC": at_half["AUC"],
-            **{f"{name} at {paper.THRESHOLD}": at_half[name] for name in columns},
-            "threshold": threshold,
-            **{f"{name} fitted": fitted[name] for name in columns},
-        }
-    return DataFrame.from_dict(rows, orient="index")
-
-
-def score_groups(predictions: DataFrame, summary: DataFrame) -> DataFrame:
-    """Score species and tumours, each figure called at 0.5 and at its domain's fitted threshold.
-
-    The paper gives the range over the domains of a species; figures of all its domains are pooled here, too.
-
-    Parameters
-    ----------
-    summary : see `score_domains`.
-
-    Returns
-    -------
-    One row a species and a tumour: domains, n, AMF, AUC, BA "at 0.5" and "fitted", both recalls "fitted", and
-    the lowest and highest BA at 0.5 over its domains.
-    """
-    figures, rows = called(predictions, summary), {}
-    for column in ("species", "tumor"):
-        for name, own in figures.groupby(figures[column].fillna("not published")):
-            at_half = paper.paper_metrics(own["confidence"], own["label"])
-            fitted = paper.paper_metrics(own["predicted"], own["label"])
-            by_domain = summary[f"BA at {paper.THRESHOLD}"][sorted(own["domain"].unique())]
-            rows[f"{column.replace('tumor', 'tumour')}: {name}"] = {
-                "domains": len(by_domain),
-                "n": len(own),
-                "AMF": int(own["label"].sum()),
-                "AUC": at_half["AUC"],
-                f"BA at {paper.THRESHOLD}": at_half["BA"],
-                **{f"{name} fitted": fitted[name] for name in ("BA", "AMF recall", "NMF recall")},
-                f"lowest domain's BA at {paper.THRESHOLD}": by_domain.min(),
-                f"highest domain's BA at {paper.THRESHOLD}": by_domain.max(),
-            }
-    return DataFrame.from_dict(rows, orient="index")
+    names = [folder.name for folder in folders]
+    names = names if len(set(names)) == len(names) else [str(folder) for folder in folders]
+    runs = dict(zip(names, read_runs(folders), strict=True))
+    for name, run in runs.items():
+        if any(with_seed(m.recipe, 0) != with_seed(run.members[0].recipe, 0) for m in run.members):
+            raise DataError(
+                f"{name} is a LODO run of {run.names}, expected one recipe, with one seed or several"
+            )
+    summaries = {name: with_mean_and_std(score_domains(run.predictions)) for name, run in runs.items()}
+    table = ranking(summaries)
+    chosen = runs[str(table.index[0])].members[0].recipe
+    write_csv(table, target.with_name(f"{RANKING}.csv"), index="run")
+    text = f"Chosen: {chosen.name}\n\n{markdown(table, 'run')}\n{DEFINITIONS}"
+    write_text(target.with_name(f"{RANKING}.md"), text)
+    write_recipe(chosen, target)
+    return table
 
 
 def lodo_report(lodo: Lodo, summary: DataFrame, groups: DataFrame) -> str:
@@ -271,16 +267,17 @@ def lodo_report(lodo: Lodo, summary: DataFrame, groups: DataFrame) -> str:
         [
             f"{lodo.names}{several}; table {lodo.table_hash[:12]} ({len(lodo.predictions)} figures).",
             "",
-            markdown(summary, "held-out domain"),
+            *([f"**One domain: {BY_SLIDE}.**", ""] if lodo.by_slide else []),
+            markdown(summary, "held out"),
             markdown(groups, "species, tumour"),
             DEFINITIONS,
             f"- ours, at 0.5: {ours}",
             f"- ours, fitted: BA {_mean_and_std(summary, 'BA fitted')}",
-            f"- the paper (10 domains, at 0.5): {theirs}",
+            *([] if lodo.by_slide else [f"- the paper (10 domains, at 0.5): {theirs}"]),
             *(
                 f"- horizon of {member.name}, the median best epoch of its recipe: "
                 f"{lodo.horizon(member.recipe)} of {member.recipe.optimise.epochs} "
-                f"({'; '.join(f'{domain}: {epoch}' for domain, epoch in member.best_epochs.items())})"
+                f"({'; '.join(f'{fold}: {epoch}' for fold, epoch in member.best_epochs.items())})"
                 for member in lodo.members
             ),
             "",
@@ -290,74 +287,3 @@ def lodo_report(lodo: Lodo, summary: DataFrame, groups: DataFrame) -> str:
 
 def _mean_and_std(table: DataFrame, column: str) -> str:
     return f"{table[column][MEAN]:.3f} ± {table[column][STD]:.3f}"
-
-
-def rank(summaries: Mapping[str, DataFrame]) -> DataFrame:
-    """The combinations of a grid, best first: mean over domains of the BA at the other domains' threshold.
-
-    Parameters
-    ----------
-    summaries : by combination, each with the rows mean and std.
-    """
-    columns = ("BA fitted", f"BA at {paper.THRESHOLD}", "AUC")
-    rows = {
-        name: {f"{column}: {row}": float(summary[column][row]) for column in columns for row in (MEAN, STD)}
-        for name, summary in summaries.items()
-    }
-    table = DataFrame.from_dict(rows, orient="index")
-    return table.sort_values(f"BA fitted: {MEAN}", ascending=False, kind="stable")
-
-
-def compare_lodo(a: DataFrame, b: DataFrame, replicates: int = 2000, seed: int = 0) -> tuple[DataFrame, str]:
-    """Two recipes on the same held-out figures: the difference B − A, paired, at their fitted thresholds.
-
-    Parameters
-    ----------
-    a, b : out-of-fold predictions of the same figures.
-
-    Returns
-    -------
-    One row a domain with A, B and B − A of each score, the rows mean and std below; and sentences with the
-    intervals of `bootstrap.compare`, which resamples slides. The thresholds are taken as given.
-
-    Raises
-    ------
-    DataError : the figures differ.
-    """
-    a, b = (frame.sort_values("image").reset_index(drop=True) for frame in (a, b))
-    if any(a[key].tolist() != b[key].tolist() for key in ("image", "domain", "slide", "label")):
-        raise DataError(f"the two runs hold {len(a)} and {len(b)} figures that are not the same ones")
-    summaries = [score_domains(frame) for frame in (a, b)]
-    rows = summaries[0][["n", "AMF"]].copy()
-    for name in (f"BA at {paper.THRESHOLD}", "BA fitted", "AUC"):
-        rows[f"{name}: A"], rows[f"{name}: B"] = (summary[name] for summary in summaries)
-        rows[f"{name}: B − A"] = rows[f"{name}: B"] - rows[f"{name}: A"]
-
-    first, second = (
-        Predictions(Path(name), called(frame, summary))
-        for name, frame, summary in zip("AB", (a, b), summaries, strict=True)
-    )
-    found = bootstrap.compare(second, first, replicates, seed)
-    difference = rows["BA fitted: B − A"]
-    lines = [
-        f"B − A by domain, BA at the fitted threshold: {difference.mean():+.3f} ± {difference.std():.3f}, "
-        f"B better in {int((difference > 0).sum())} of {len(difference)}."
-    ]
-    for name, words in (
-        ("mean_domain_balanced_accuracy", "mean over domains of the BA at the fitted thresholds"),
-        ("balanced_accuracy", "BA of all figures pooled, at the fitted thresholds"),
-        ("roc_auc", "AUC of all figures pooled"),
-    ):
-        row = found[name]
-        lines.append(
-            f"B − A, {words}: {row['difference']:+.3f} (95 % interval {span(row['interval'], signed=True)}, "
-            f"p {p_value(row['p'])}; {bootstrap.resampled_unit(a)} resampled {replicates} times)."
-        )
-    return with_mean_and_std(rows), "\n\n".join(lines)
-
-
-def called(predictions: DataFrame, summary: DataFrame) -> DataFrame:
-    """The predictions as figures to evaluate, each called at its domain's fitted threshold."""
-    confidence = expit(predictions["logit"])
-    predicted = (confidence >= predictions["domain"].map(summary["threshold"])).astype("int64")
-    return predictions.assign(page=0, confidence=confidence, predicted=predicted)

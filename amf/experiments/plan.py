@@ -9,8 +9,8 @@ from amf.data.fetch import DATASETS
 from amf.data.loading import read_yaml
 from amf.data.sources.base import RootPath
 from amf.errors import RecipeError
-from amf.experiments.ablation import CELLS, FOLDS
-from amf.training.recipe import BASELINE, Recipe, combinations, read_recipe
+from amf.experiments.paper import TABLE_1
+from amf.training.recipe import BASELINE, Recipe, combinations, read_recipe, read_variants
 
 
 class _Section(BaseModel):
@@ -22,8 +22,8 @@ class Ablation(_Section):
 
     recipe: Path
     data: Path
-    cells: list[str] = list(CELLS)
-    folds: int = Field(FOLDS, ge=2)
+    cells: list[str] = list(TABLE_1)
+    folds: int = Field(5, ge=2)
 
 
 class Plan(_Section):
@@ -57,7 +57,11 @@ class Plan(_Section):
 
     def ablation_recipe(self) -> Recipe:
         """Table 1's recipe."""
-        return read_recipe(self.ablation.recipe)
+        return self.ablation_variants()[BASELINE]
+
+    def ablation_variants(self) -> dict[str, Recipe]:
+        """Table 1's rows."""
+        return read_variants(self.ablation.recipe)
 
 
 def read_plan(path: Path) -> Plan:
@@ -78,9 +82,9 @@ def read_plan(path: Path) -> Plan:
         raise RecipeError(
             f"{path}: fetch: {', '.join(sorted(unknown))} is unknown, expected {', '.join(DATASETS)}"
         )
-    if unknown := set(plan.ablation.cells) - set(CELLS):
+    if unknown := set(plan.ablation.cells) - set(TABLE_1):
         raise RecipeError(
-            f"{path}: ablation.cells: {', '.join(sorted(unknown))} is unknown, expected {', '.join(CELLS)}"
+            f"{path}: ablation.cells: {', '.join(sorted(unknown))} is unknown, expected {', '.join(TABLE_1)}"
         )
     if BASELINE not in plan.ablation.cells:
         raise RecipeError(f"{path}: ablation.cells: {BASELINE} is missing, the others are differences to it")

@@ -13,7 +13,7 @@ from pandas import DataFrame
 from amf import __version__
 from amf.data.figures import Figures
 from amf.errors import DataError
-from amf.files import write_text
+from amf.files import write_text, written_whole
 
 RECORD = "record.json"
 MEAN, STD = "mean", "std"
@@ -47,6 +47,12 @@ def read_record(out: Path, *keys: str) -> dict[str, Any]:
     if not isinstance(record, dict) or not {"table_hash", *keys} <= record.keys():
         raise DataError(f"{path} lacks {' or '.join(keys)}, expected what `amf lodo --collect` writes")
     return record
+
+
+def write_csv(table: DataFrame, path: Path, index: str | None = None) -> None:
+    """Write a table whole or not at all; `index` heads the column of its index, which is else left out."""
+    with written_whole(path) as partial:
+        table.to_csv(partial, index=index is not None, index_label=index)
 
 
 def versions() -> dict[str, str]:

@@ -28,23 +28,11 @@ from amf.evaluation import predictions as evaluated
 from amf.evaluation import report as evaluation_report
 from amf.evaluation import summary as evaluation_summary
 from amf.experiments import paper
-from amf.experiments.ablation import TABLE as ABLATION
-from amf.experiments.ablation import ablation_trial, collect_ablation
+from amf.experiments.ablation import ABLATION, ablation_runs, collect_ablation
 from amf.experiments.calibration import CALIBRATION, Calibration, calibrate
 from amf.experiments.final import bundle_final, run_final
-from amf.experiments.folds import slug
-from amf.experiments.lodo import (
-    DEFINITIONS,
-    OUT_OF_FOLD,
-    SUMMARY,
-    Lodo,
-    collect_lodo,
-    compare_lodo,
-    member_name,
-    rank,
-    read_lodo,
-    run_fold_of,
-)
+from amf.experiments.folds import run_missing, slug
+from amf.experiments.lodo import OUT_OF_FOLD, SUMMARY, Lodo, collect_lodo, lodo_runs, member_name, read_lodo
 from amf.experiments.plan import Plan
 from amf.experiments.preflight import (
     PATCH_BYTES,
@@ -57,6 +45,7 @@ from amf.experiments.preflight import (
 )
 from amf.experiments.record import markdown, versions
 from amf.experiments.reproduction import write_page
+from amf.experiments.scores import DEFINITIONS, compare_lodo, ranking
 from amf.files import write_text, written_whole
 from amf.inference.predict import Predictor
 from amf.inference.sockets import INPUT_SOCKET, OUTPUT_NAME
@@ -64,7 +53,7 @@ from amf.model import bundle
 from amf.model.digest import FILE_NAME, file_digest
 from amf.training.learner import BEST
 from amf.training.pretrained import weights_file
-from amf.training.recipe import Recipe
+from amf.training.recipe import BASELINE, Recipe
 
 RECORDS = "stages"
 PAGE = "reproduction.html"
@@ -199,8 +188,7 @@ def _lodo(work: Work) -> Result:
 def _run_and_collect(recipe: Recipe, work: Work) -> DataFrame:
     """Every fold of a recipe's LODO run, and its summary."""
     figures, folder = work.figures, work.lodo_folder(recipe)
-    for split in leave_one_domain_out(figures.table):
-        run_fold_of(recipe, figures, folder, split)
+    run_missing(lodo_runs([recipe], figures, folder), figures)
     _wait()
     collect_lodo([recipe], figures, folder)
     return _summary(folder)
@@ -212,11 +200,11 @@ def _digest(work: Work, name: str) -> str:
 
 def _grid(work: Work) -> Result:
     runs = {recipe.name: _run_and_collect(recipe, work) for recipe in work.plan.grid_recipes()}
-    ranking = rank(runs)
+    ranked = ranking(runs)
     with written_whole(work.out / "lodo" / "ranking.csv") as partial:
-        ranking.to_csv(partial, index_label="combination")
-    print(markdown(ranking, "combination"), flush=True)
-    return {"chosen": str(ranking.index[0]), "out of fold": {name: _digest(work, name) for name in runs}}
+        ranked.to_csv(partial, index_label="combination")
+    print(markdown(ranked, "combination"), flush=True)
+    return {"chosen": str(ranked.index[0]), "out of fold": {name: _digest(work, name) for name in runs}}
 
 
 def _horizon(work: Work) -> Result:
@@ -225,11 +213,11 @@ def _horizon(work: Work) -> Result:
 
 def _ablation(work: Work) -> Result:
     plan, figures, out = work.plan.ablation, work.ablation_figures, work.out / "ablation"
-    recipe = work.plan.ablation_recipe()
-    trial = ablation_trial(recipe, plan.cells, plan.folds)
-    trial.run(figures, out, plan.cells)
+    variants = work.plan.ablation_variants()
+    runs = ablation_runs({cell: variants[cell] for cell in plan.cells}, figures, out, plan.folds)
+    run_missing(runs, figures)
     _wait()
-    collect_ablation(trial, figures, out)
+    collect_ablation(runs, figures, out)
     return {"table": file_digest(out / f"{ABLATION}.csv")}
 
 
@@ -604,9 +592,9 @@ def _runs(work: Work, ahead: list[str]) -> dict[str, tuple[Recipe, list[tuple[in
         runs |= {f"{stage} of {recipe.name}": (recipe, folds) for recipe in recipes}
     if "ablation" in ahead:
         recipe = plan.ablation_recipe()
-        splits = ablation_trial(recipe, plan.ablation.cells, plan.ablation.folds).splits(
-            work.ablation_figures
-        )
+        splits = ablation_runs({BASELINE: recipe}, work.ablation_figures, work.out, plan.ablation.folds)[
+            0
+        ].splits
         cells = len(plan.ablation.cells)
         runs["ablation"] = (recipe, [(len(s.train), len(s.held_out)) for s in splits] * cells)
     if "final" in ahead:

@@ -10,8 +10,8 @@ from pandas import DataFrame
 
 from amf.experiments import paper
 from amf.experiments.calibration import Calibration
-from amf.experiments.lodo import score_domains, score_groups
 from amf.experiments.record import MEAN, STD, versions
+from amf.experiments.scores import score_domains, score_groups
 from amf.files import write_text
 from amf.training.recipe import BASELINE, Recipe
 

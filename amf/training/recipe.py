@@ -180,11 +180,9 @@ def read_recipe(path: Path) -> Recipe:
         grid or variants: they stand for many recipes.
     """
     content, source = _read(path)
-    for section, commands in (("grid", "`amf lodo`"), ("variants", "`amf trial` or `amf ablate`")):
+    for section in ("grid", "variants"):
         if isinstance(content, dict) and section in content:
-            raise RecipeError(
-                f"{path} has the section {section!r}, expected a single recipe: only {commands} runs it"
-            )
+            raise RecipeError(f"{path} has the section {section!r}, expected a single recipe")
     return parse_recipe(content, source)
 
 
@@ -216,18 +214,20 @@ def _laid_over(base: Any, changes: Any) -> Any:
     return {**base, **{key: _laid_over(base.get(key), value) for key, value in changes.items()}}
 
 
-def read_grid(path: Path) -> list[Recipe]:
-    """Read a recipe file that may have a grid: one recipe for each combination of its values, in their order.
+def read_recipes(path: Path) -> list[Recipe]:
+    """All recipes that a file stands for: a grid's combinations, its variants (`read_variants`), or itself.
 
     The section `grid` beside the recipe's own lists values by dotted key, as
-    {model.lora.rank: [4, 8], optimise.learning_rate: [1e-4, 3e-4]}. A combination's name ends in its values.
-    A file without a grid is a list of one.
+    {model.lora.rank: [4, 8], optimise.learning_rate: [1e-4, 3e-4]}. There is a recipe for each combination of
+    its values, in their order, whose name ends in the values.
 
     Raises
     ------
     RecipeError : as `read_recipe`, or a grid that is not lists of different values by key.
     """
     content, source = _read(path)
+    if isinstance(content, dict) and "variants" in content:
+        return list(read_variants(path).values())
     if not isinstance(content, dict) or "grid" not in content:
         return [parse_recipe(content, source)]
     grid = content.pop("grid")
@@ -239,7 +239,7 @@ def combinations(base: Recipe, grid: Any, source: str) -> list[Recipe]:
 
     Raises
     ------
-    RecipeError : as `read_grid`.
+    RecipeError : as `read_recipes`.
     """
     if not isinstance(grid, dict) or not all(isinstance(values, list) and values for values in grid.values()):
         raise RecipeError(f"{source}: grid is {grid!r}, expected a list of values for each dotted key")

@@ -100,8 +100,11 @@ def write_recipes(folder: Path) -> Path:
         "ablation": {
             "name": "ablation",
             "model": compact,
+            "augmentation": "none",
+            "mixup": None,
             "loss": {"contrastive": 0},
             "optimise": OPTIMISE | {"epochs": 1},
+            "variants": {"medium": {"augmentation": "medium"}},
         },
         "data": DATA,
         "data-midogpp": {"sources": [{"source": "midogpp"}]},

@@ -1,0 +1,170 @@
+"""The final model: from a table and a LODO run to a calibrated bundle that scores a stack."""
+
+import dataclasses
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+
+from amf.cli import main
+from amf.data.figures import open_figures
+from amf.errors import DataError
+from amf.experiments import lodo
+from amf.experiments.calibration import Calibration, calibrate, calibrate_bundle, fit_scale_and_bias
+from amf.inference import job
+from amf.model.bundle import load, read_spec, write_spec
+from amf.training.recipe import override, read_recipe
+
+Write = Callable[..., Path]
+
+
+def test_final_is_one_command_from_table_to_a_bundle_that_scores_a_stack(
+    data: Path,
+    write: Write,
+    finished: Path,
+    tmp_path: Path,
+    make_job: Callable[..., Path],
+    pages: NDArray[np.uint8],
+) -> None:
+    recipe, out = write(), tmp_path / "final"
+    assert main(["final", str(recipe), "--data", str(data), "--out", str(out), "--seeds", "0", "1"]) == 0
+
+    run = lodo.read_lodo([out / "lodo"])
+    horizon = run.horizon(read_recipe(recipe))
+    for seed in (0, 1):
+        folder = out / f"tiny-seed-{seed}"
+        assert len(json.loads((folder / "history.json").read_text())) == horizon
+        assert read_recipe(folder / "recipe.yaml").optimise.seed == seed
+    bundle = load(out / "bundle")
+    spec = bundle.spec
+    assert len(bundle.members) == 2
+    # What ships is calibrated: both members' logits, averaged, not one member's.
+    both, alone = (pd.read_csv(folder / "out-of-fold.csv") for folder in (out / "lodo", finished))
+    expected = fit_scale_and_bias(both["logit"], both["label"])
+    assert (spec.temperature, spec.bias) == pytest.approx(expected, rel=1e-6)
+    assert spec.bias != pytest.approx(fit_scale_and_bias(alone["logit"], alone["label"])[1], rel=1e-3)
+    assert spec.threshold == json.loads((out / "calibration.json").read_text())["threshold"]
+    assert "120 out-of-fold figures" in spec.fitted_on
+    assert "tiny, seed 0; tiny, seed 1" in spec.fitted_on
+    summary = pd.read_csv(out / "lodo" / "summary.csv", index_col="domain")
+    metrics = spec.provenance["metrics"]
+    assert metrics["domain 1, held out"]["BA"] == pytest.approx(summary.loc["domain 1", "BA fitted"])
+    assert metrics["mean over domains"]["AUC"] == pytest.approx(summary.loc["mean", "AUC"])
+    assert [member["optimise"]["seed"] for member in spec.provenance["members"]] == [0, 1]
+    card = (out / "bundle" / "MODEL_CARD.md").read_text()
+    for part in (open_figures(data).table_hash, "domain 1, held out"):
+        assert part in card
+
+    output = tmp_path / "output"
+    output.mkdir()
+    assert len(job.run(make_job(pages), output, out / "bundle", "cpu")) == len(pages)
+
+    # Calibrated anew from the same LODO run, the bundle is what it was.
+    again = ["calibrate", "--lodo", str(out / "lodo"), "--out", str(tmp_path / "again")]
+    assert main([*again, "--bundle", str(out / "bundle")]) == 0
+    assert load(out / "bundle").spec.bias == spec.bias
+
+
+def test_final_trains_each_recipe_to_its_own_horizon(
+    data: Path, write: Write, ensemble_run: Path, tmp_path: Path
+) -> None:
+    record = json.loads((ensemble_run / "record.json").read_text())
+    changed, out = tmp_path / "lodo", tmp_path / "out"
+    shutil.copytree(ensemble_run, changed)
+    for member in record["members"]:
+        epochs = (1, 3, 9) if member["recipe"]["name"] == "wide" else (1, 1, 1)
+        member["best_epochs"] = {f"domain {k}": epoch for k, epoch in enumerate(epochs)}
+    (changed / "record.json").write_text(json.dumps(record))
+    command = ["final", str(write()), str(ensemble_run / "wide.yaml"), "--seeds", "1", "0"]
+    assert main([*command, "--data", str(data), "--lodo", str(changed), "--out", str(out)]) == 0
+    lengths = {path.parent.name: len(json.loads(path.read_text())) for path in out.glob("*/history.json")}
+    assert lengths == {"tiny-seed-0": 1, "tiny-seed-1": 1, "wide-seed-0": 3, "wide-seed-1": 3}
+    assert len(read_spec(out / "bundle").members) == 4
+    assert not (out / "lodo").exists()
+
+
+@pytest.mark.parametrize(
+    ("sections", "seeds"),
+    [({"augmentation": "medium"}, []), ({}, ["--seeds", "0", "1"]), ({}, ["--seeds", "5"])],
+)
+def test_final_refuses_a_lodo_run_of_other_members(
+    data: Path,
+    write: Write,
+    finished: Path,
+    tmp_path: Path,
+    sections: dict[str, object],
+    seeds: list[str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    command = ["final", str(write(**sections)), "--data", str(data), "--out", str(tmp_path / "out")]
+    assert main([*command, "--lodo", str(finished), *seeds]) == 2
+    assert "the LODO run is of other members (tiny, seed 0) than the bundle" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="module")
+def calibration(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Calibration:
+    return calibrate(lodo.read_lodo([finished]), tmp_path_factory.mktemp("calibration"))
+
+
+@pytest.fixture
+def sealed(data: Path, finished: Path, make_bundle: Callable[..., Path]) -> Callable[..., Path]:
+    """A bundle as `amf final` would make it of the finished run's member, but for the given differences."""
+    (member,) = lodo.read_lodo([finished]).members
+
+    def make(changes: dict[str, object] | None = None, table: str = "", members: int = 1) -> Path:
+        model = member.recipe.model
+        folder = make_bundle(arguments=model.arguments, image=model.image, threshold=0.9, members=members)
+        recipe = override(member.recipe, changes or {}).model_dump(mode="json")
+        provenance = {"members": [recipe], "data": {"table": table or open_figures(data).table_hash}}
+        write_spec(folder, dataclasses.replace(read_spec(folder), provenance=provenance))
+        return folder
+
+    return make
+
+
+def test_calibrate_writes_into_a_bundle_of_the_same_network(
+    finished: Path, tmp_path: Path, sealed: Callable[..., Path]
+) -> None:
+    bundle = sealed()
+    command = ["calibrate", "--lodo", str(finished), "--out", str(tmp_path / "calibration")]
+    assert main([*command, "--bundle", str(bundle)]) == 0
+    calibration = json.loads((tmp_path / "calibration" / "calibration.json").read_text())
+    spec = load(bundle).spec
+    for value in ("temperature", "bias", "threshold", "fitted_on"):
+        assert getattr(spec, value) == calibration[value]
+    assert spec.provenance["calibration"]["table_hash"] == calibration["table_hash"]
+    assert calibration["fitted_on"] in (bundle / "MODEL_CARD.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("bundle", "message"),
+    [
+        ({"changes": {"model.weights": "other.safetensors"}}, "is of other recipes"),
+        ({"changes": {"optimise.seed": 1}}, "is of other recipes (tiny, seed 1) than the predictions"),
+        ({"changes": {"model.views": 8}}, "is of other recipes"),
+        ({"table": "f" * 64}, "was trained on the table ffffffffffff"),
+        ({"members": 2}, "has 2 members and the recipes of 1"),
+    ],
+)
+def test_calibrate_refuses_a_bundle_of_another_network(
+    calibration: Calibration, sealed: Callable[..., Path], bundle: dict[str, Any], message: str
+) -> None:
+    folder = sealed(**bundle)
+    with pytest.raises(DataError, match=re.escape(message)):
+        calibrate_bundle(calibration, folder)
+    assert read_spec(folder).threshold == 0.9
+
+
+def test_calibrate_refuses_a_bundle_that_does_not_say_how_it_was_trained(
+    calibration: Calibration, make_bundle: Callable[..., Path]
+) -> None:
+    with pytest.raises(DataError, match="was trained on the table None"):
+        calibrate_bundle(calibration, make_bundle())
