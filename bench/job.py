@@ -28,7 +28,7 @@ from amf.model import bundle
 from amf.model.classifier import Classifier
 from amf.model.device import DTYPES, compute_dtype
 from amf.model.digest import FILE_NAME
-from amf.model.linear import hold_as_int8
+from amf.model.int8 import store_as_int8
 from amf.model.spec import BundleSpec
 from amf.model.torchvision_shim import ensure_torchvision
 from bench.rates import matrix_rate
@@ -226,7 +226,7 @@ def vit_g_bundle(dtype: str = "bfloat16", depth: int = 40) -> Path:
         with torch.device("meta"):
             model = Classifier(spec.backbone, spec.arguments, spec.head, to_serve=True)
             if dtype == "int8":
-                hold_as_int8(model.backbone)
+                store_as_int8(model.backbone)
         generator = torch.Generator().manual_seed(0)
         state = {
             name: random_like(t, generator, bundle.stored_dtype(name, t, DTYPES[dtype]))

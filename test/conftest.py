@@ -1,6 +1,9 @@
 """What several test modules share: real patches where they are at hand, small bundles, job folders."""
 
 import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # the networks here are tiny: a second thread costs more than it brings
+
 import subprocess
 import sys
 from collections.abc import Callable

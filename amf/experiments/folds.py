@@ -20,9 +20,9 @@ from amf.experiments.export import trained_classifier
 from amf.experiments.preflight import check_before_run
 from amf.files import write_text, written_whole
 from amf.inference.predict import pages_a_pass, score
+from amf.inference.ready import make_ready
 from amf.model.device import choose_device
 from amf.model.digest import file_digest
-from amf.model.serving import make_ready
 from amf.training.learner import remove_checkpoints
 from amf.training.loop import HISTORY, best_so_far, fit
 from amf.training.recipe import Recipe, override, read_recipe

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from amf.errors import DataError
 from amf.inference.predict import Predictor, score, sigmoid
+from amf.inference.ready import make_ready, reason_against_int8
 from amf.model.bundle import Bundle
 from amf.model.classifier import CLASSES, Classifier
 from amf.model.device import choose_device
-from amf.model.linear import hold_as_int8, reason_against_int8
-from amf.model.serving import make_ready
+from amf.model.int8 import store_as_int8
 from amf.model.spec import BundleSpec, MemberSpec
 from amf.model.vit import Attention, Block, SwiGlu, Vit
 
@@ -165,7 +165,7 @@ def parity_report(
     calibrated = logits / spec.temperature + spec.bias
     expected = np.array([sigmoid(z) for z in calibrated.tolist()])
 
-    if (why := reason_against_int8()) is not None:
+    if (why := reason_against_int8(torch.device("cpu"), torch.bfloat16)) is not None:
         raise DataError(f"storage is int8, which cannot be checked here: {why}")
     members = tuple(served(member, tensors) for member, tensors in zip(spec.members, stored, strict=True))
     given = Predictor(Bundle(spec, members), "cpu").predict(patches)
@@ -233,6 +233,6 @@ def served(spec: MemberSpec, tensors: Mapping[str, Tensor]) -> Classifier:
     with torch.device("meta"):
         network = Classifier(spec.backbone, spec.arguments, spec.head, to_serve=True)
         if any(tensor.dtype == torch.int8 for tensor in tensors.values()):
-            hold_as_int8(network.backbone)
+            store_as_int8(network.backbone)
     network.load_state_dict({name: tensor.clone() for name, tensor in tensors.items()}, assign=True)
     return network.eval().requires_grad_(False)

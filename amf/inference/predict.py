@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from amf.errors import BundleError
+from amf.inference.ready import make_ready
 from amf.model.bundle import Bundle
 from amf.model.classifier import CLASSES, Classifier
 from amf.model.device import DTYPES, choose_device, compute_dtype, keep_freed_memory
 from amf.model.preprocess import ImageSpec, to_input
-from amf.model.serving import make_ready
 from amf.model.spec import MemberSpec
 from amf.model.views import views
 

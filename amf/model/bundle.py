@@ -28,7 +28,7 @@ from amf.model import spec as description
 from amf.model.classifier import Classifier
 from amf.model.device import DTYPES, float_dtype
 from amf.model.digest import FILE_NAME, file_digest, read_description
-from amf.model.linear import SCALE, hold_as_int8
+from amf.model.int8 import SCALE, store_as_int8
 from amf.model.spec import BundleSpec, MemberSpec
 
 MAX_HEADER_BYTES = 4 << 20
@@ -119,7 +119,7 @@ def _load_member(folder: Path, spec: MemberSpec) -> Classifier:
             warnings.simplefilter("ignore")  # torch remarks on odd shapes, and the sentence is to stand alone
             model = Classifier(spec.backbone, spec.arguments, spec.head, to_serve=True)
             if spec.dtype == "int8":
-                hold_as_int8(model.backbone)
+                store_as_int8(model.backbone)
     except ValueError as error:
         raise BundleError(f"{folder / FILE_NAME}: {error}") from error
     tensors = _read_weights(path, spec, model)

@@ -52,7 +52,7 @@ def compute_dtype(stored: torch.dtype, device: torch.device) -> torch.dtype:
         return stored
     if device.type == "cuda":
         return stored if torch.cuda.get_device_capability(device)[0] >= 8 else torch.float16
-    return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
+    return torch.bfloat16 if torch.cpu.get_capabilities().get("avx512_bf16") else torch.float32
 
 
 def keep_freed_memory() -> None:

@@ -22,9 +22,9 @@ from amf.data.figures import Figures
 from amf.errors import DataError
 from amf.files import written_whole
 from amf.inference.predict import score
+from amf.inference.ready import quicken
 from amf.model.device import compute_dtype, keep_freed_memory
 from amf.training.batches import dealt
-from amf.training.depthwise import quicken
 from amf.training.losses import Trainee
 from amf.training.network import (
     build_classifier,
@@ -168,13 +168,13 @@ def copy_into(target: dict[str, Tensor], source: dict[str, Tensor]) -> None:
 def accelerator_for(optimise: Optimise) -> Accelerator:
     """Accelerate's view of this process, its device and the precision to compute in."""
     # Without a GPU, processes that were launched together work together on the CPU.
-    cpu = not torch.cuda.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU")
+    on_cpu = not torch.cuda.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU")
     # bfloat16 where the device has it, float16 on older GPUs, else float32
-    automatic = compute_dtype(torch.bfloat16, PartialState(cpu=cpu).device)
+    automatic = compute_dtype(torch.bfloat16, PartialState(cpu=on_cpu).device)
     dtype = automatic if optimise.precision == "auto" else torch.float32
     (name,) = (name for name, candidate in PRECISIONS.items() if candidate == dtype)
     AcceleratorState._reset_state()  # the runs of one process may differ in precision
-    return Accelerator(cpu=cpu, mixed_precision=name, gradient_accumulation_steps=optimise.accumulate)
+    return Accelerator(cpu=on_cpu, mixed_precision=name, gradient_accumulation_steps=optimise.accumulate)
 
 
 def save_checkpoint(run: Path, state: dict[str, Any]) -> None:

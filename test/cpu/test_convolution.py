@@ -4,10 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from amf.cpu.convolution import PackedConvolution, pack_convolutions
 from amf.model import backbones
-from amf.model.convolution import PackedConvolution, pack_convolutions
-
-CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize("activation", [None, nn.ReLU(), nn.ReLU6()])
@@ -38,7 +36,7 @@ def test_a_networks_convolutions_are_all_packed(name: str, activated: int, side:
     network.prepare_for_inference()  # type: ignore[operator]
     x = torch.randn(2, 3, side, side).contiguous(memory_format=torch.channels_last)
     expected = network(x)
-    pack_convolutions(network, CPU)
+    pack_convolutions(network)
     packed = [module for module in network.modules() if isinstance(module, PackedConvolution)]
     assert not any(isinstance(module, nn.Conv2d) for module in network.modules())
     assert sum(module._fused[0] != "none" for module in packed) == activated
@@ -58,13 +56,11 @@ def test_what_the_kernel_does_not_know_is_left_alone() -> None:
         nn.Sequential(nn.Conv2d(3, 8, 3, padding="same"), nn.ReLU()),
     )
     network = nn.ModuleList(kinds)
-    pack_convolutions(network, CPU)
+    pack_convolutions(network)
     assert tuple(network) == kinds
     assert not any(isinstance(module, PackedConvolution) for module in network.modules())
 
     plain = nn.Sequential(nn.Sequential(nn.Conv2d(3, 8, 3), nn.GELU()))
-    pack_convolutions(plain, torch.device("cuda"))
-    assert not any(isinstance(module, PackedConvolution) for module in plain.modules())
-    pack_convolutions(plain, CPU)
+    pack_convolutions(plain)
     assert isinstance(plain[0][0], PackedConvolution)
     assert isinstance(plain[0][1], nn.GELU)

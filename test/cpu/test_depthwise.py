@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
+from amf.cpu import quicken
 from amf.model import backbones
-from amf.training.depthwise import quicken
 
 
 def test_the_quicker_gradients_are_the_same_ones() -> None:

@@ -13,10 +13,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from amf.bulk.read import read_pages
+from amf.cpu import linear
 from amf.errors import DataError, RecipeError
 from amf.experiments import int8
 from amf.inference.predict import Predictor, score, sigmoid
-from amf.model import bundle, linear
+from amf.model import bundle
 from amf.model.classifier import Classifier, HeadSpec
 from amf.model.preprocess import ImageSpec
 from amf.model.spec import BundleSpec, MemberSpec
@@ -71,9 +72,14 @@ def logits_of(tensors: dict[str, Tensor], pages: NDArray[np.uint8]) -> NDArray[n
     return score(network, [torch.from_numpy(pages)], IMAGE, 1, torch.float32).numpy()
 
 
+@pytest.fixture(scope="module")
+def rounded(tensors: dict[str, Tensor], noise: NDArray[np.uint8]) -> dict[str, Tensor]:
+    return int8.int8_member(MEMBER, tensors, noise)
+
+
 @pytest.fixture
-def written(tensors: dict[str, Tensor], noise: NDArray[np.uint8], tmp_path: Path) -> Path:
-    members = [(MEMBER, int8.int8_member(MEMBER, tensors, noise))]
+def written(rounded: dict[str, Tensor], tmp_path: Path) -> Path:
+    members = [(MEMBER, rounded)]
     values: dict[str, Any] = {"temperature": 1.0, "bias": 0.0, "threshold": 0.5, "fitted_on": "nothing"}
     bundle.write(tmp_path / "int8", members, name="small", provenance={}, **values)
     return tmp_path / "int8"
@@ -117,24 +123,6 @@ def test_smoothing_changes_the_network_only_in_its_activations(
 
     assert max(unevenness(before)) > 40
     assert max(unevenness(after)) < 15
-
-
-@needs_kernel
-def test_the_packed_layer_gives_what_its_formula_gives_whatever_the_other_rows() -> None:
-    torch.manual_seed(0)
-    layer = linear.Int8Linear(64, 48).requires_grad_(False)
-    layer.weight.data = torch.randint(-127, 128, (48, 64), dtype=torch.int8)
-    layer.weight_scale.data, layer.bias.data = torch.rand(48) * 0.01 + 0.001, torch.randn(48).bfloat16()
-    x = torch.randn(6, 64).bfloat16()
-    packed = linear.PackedInt8Linear(layer)
-    given = packed(x)
-    step = x.float().abs().amax(1, keepdim=True) / 127
-    rounded = (x.float() / step).round() * step
-    expected = rounded @ layer.whole_weight().T + layer.bias.float()
-    torch.testing.assert_close(given.float(), expected, rtol=0.02, atol=0.02)
-    louder = torch.cat([x[:3], 1000 * x[3:]])
-    assert torch.equal(packed(louder)[:3], given[:3])
-    assert torch.equal(packed(torch.zeros(1, 64).bfloat16())[0], layer.bias)
 
 
 @needs_kernel

@@ -145,7 +145,7 @@ def test_a_cuda_device_is_named_by_its_number(monkeypatch: pytest.MonkeyPatch) -
 def test_precision_policy(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
     for native in (True, False):
-        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda native=native: native)
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda native=native: {"avx512_bf16": native})
         assert compute_dtype(torch.float16, cpu) == (torch.bfloat16 if native else torch.float32)
         assert compute_dtype(torch.float32, cpu) == torch.float32
     for capability, expected in (((7, 5), torch.float16), ((8, 6), torch.bfloat16)):  # T4, A10G

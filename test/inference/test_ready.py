@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 import torch
 
+from amf.cpu.convolution import PackedConvolution
+from amf.cpu.linear import PackedLinear
+from amf.inference.ready import make_ready
 from amf.model.classifier import Classifier, HeadSpec
-from amf.model.convolution import PackedConvolution
-from amf.model.linear import PackedLinear
-from amf.model.serving import make_ready
 
 CPU = torch.device("cpu")
 VIT = {"img_size": 56, "embed_dim": 48, "depth": 2, "num_heads": 4}

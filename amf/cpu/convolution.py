@@ -1,12 +1,10 @@
-"""Convolutions as a CPU computes them fastest: weights in the order its kernels read, ReLU in the same pass.
-
-The operators are torch's own, but private: where they are missing, the ordinary layers stay.
-"""
+"""Convolutions as a CPU computes them fastest: weights in its kernels' order, ReLU in the same pass."""
 
 import torch
 from torch import Tensor, nn
 
-from amf.model.linear import has_kernel, replace
+from amf.cpu.linear import has_kernel
+from amf.model.int8 import replace
 
 FUSED: dict[type[nn.Module], tuple[str, list[float]]] = {
     nn.ReLU: ("relu", []),
@@ -41,12 +39,9 @@ class PackedConvolution(nn.Module):
         return y
 
 
-def pack_convolutions(module: nn.Module, device: torch.device) -> None:
-    """Replace convolutions, and pairs of one and its ReLU or ReLU6 in an nn.Sequential; in place.
-
-    On other devices than the CPU, nothing is.
-    """
-    if device.type == "cpu" and has_kernel("_convolution_pointwise"):
+def pack_convolutions(module: nn.Module) -> None:
+    """Replace convolutions, and pairs of one and its ReLU or ReLU6 in an nn.Sequential; in place."""
+    if has_kernel("_convolution_pointwise"):
         replace(module, nn.Sequential, _packed_pair)
         replace(module, nn.Conv2d, _packed)
 

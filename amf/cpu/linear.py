@@ -1,47 +1,17 @@
-"""Linear layers as a CPU computes them fastest: weights in the order its kernels read, or int8 ones.
-
-The operators are torch's own, but private: where one is missing, int8 weights are computed as bfloat16 ones
-and others by the ordinary layer.
-"""
+"""Linear layers as a CPU computes them fastest: weights in the order its kernels read, or int8 weights."""
 
 import warnings
-from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-SCALE = "weight_scale"
-"""Name of an int8 layer's scales, which stay float32 whatever type the others are stored in."""
+from amf.model.int8 import Int8Linear, replace
 
 ROWS = 522
 """Rows of activations that the packed order is chosen for: two images of 16 x 16 patches and five tokens."""
 
 ZERO = 128
 """The unsigned byte that stands for an activation of 0: the kernel for signed ones is a slow one."""
-
-
-class Int8Linear(nn.Module):
-    """A linear layer whose weights are int8 with one scale an output: weight = int8 x scale.
-
-    This is how a bundle holds it. `forward` computes with the weights made whole again, in the type of its
-    input; `pack_linears` puts what a machine computes faster in its place.
-    """
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(outputs, inputs, dtype=torch.int8), requires_grad=False)
-        self.weight_scale = nn.Parameter(torch.ones(outputs), requires_grad=False)
-        self.bias = nn.Parameter(torch.zeros(outputs))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., inputs) → (..., outputs)."""
-        return functional.linear(x, self.whole_weight().to(x.dtype), self.bias.to(x.dtype))
-
-    def whole_weight(self) -> Tensor:
-        """Weights (outputs, inputs) in float32."""
-        return self.weight * self.weight_scale[:, None]
 
 
 class PackedInt8Linear(nn.Module):
@@ -93,34 +63,15 @@ class PackedLinear(nn.Module):
         return y
 
 
-def hold_as_int8(module: nn.Module) -> None:
-    """Put an Int8Linear, its values yet to be loaded, in the place of every linear layer with a bias.
-
-    Raises
-    ------
-    ValueError : there is none.
-    """
-    if not replace(module, nn.Linear, lambda layer: Int8Linear(layer.in_features, layer.out_features)):
-        raise ValueError("dtype is int8, but the backbone has no linear layers")
-
-
-def pack_linears(module: nn.Module, device: torch.device, dtype: torch.dtype) -> str | None:
-    """Put a module on a device in a type, its linear layers as they are computed fastest there; in place.
-
-    Returns
-    -------
-    Where int8 weights are not computed as such, why; else None.
-    """
-    why = None
-    if any(isinstance(layer, Int8Linear) for layer in module.modules()):
-        known = device.type == "cpu" and dtype == torch.bfloat16
-        why = reason_against_int8() if known else f"there is no kernel for them on {device} in {dtype}"
-        replace(module, Int8Linear, PackedInt8Linear if why is None else lambda layer: _whole(layer, dtype))
-    module.to(device, dtype)
-    packs = device.type == "cpu" and dtype in (torch.bfloat16, torch.float32)
-    if packs and has_kernel("_linear_pointwise"):
+def pack_linears(module: nn.Module) -> None:
+    """Replace the linear layers of a module of bfloat16 or float32 weights, in place."""
+    if has_kernel("_linear_pointwise"):
         replace(module, nn.Linear, PackedLinear)
-    return why
+
+
+def pack_int8(module: nn.Module) -> None:
+    """Replace the int8 layers of a module that will compute in bfloat16, in place."""
+    replace(module, Int8Linear, PackedInt8Linear)
 
 
 def has_kernel(name: str) -> bool:
@@ -130,7 +81,7 @@ def has_kernel(name: str) -> bool:
 
 def reason_against_int8() -> str | None:
     """Why this CPU does not compute int8 weights; None where it gives a layer's known answer."""
-    if not torch.cpu._is_avx512_bf16_supported():
+    if not torch.cpu.get_capabilities().get("avx512_bf16", False):
         return "this CPU lacks AVX-512 BF16"
     layer = Int8Linear(32, 16)
     layer.weight.data = (
@@ -147,27 +98,3 @@ def reason_against_int8() -> str | None:
     if (given.float() - expected).abs().max() > 0.02 * expected.abs().max():
         return f"torch {torch.__version__} computes them wrongly on this CPU"
     return None
-
-
-def _whole(layer: Int8Linear, dtype: torch.dtype) -> nn.Linear:
-    outputs, inputs = layer.weight.shape
-    whole = nn.Linear(inputs, outputs, device="meta")
-    whole.weight = nn.Parameter(layer.whole_weight().to(dtype), requires_grad=False)
-    whole.bias = nn.Parameter(layer.bias.detach().to(dtype), requires_grad=False)
-    return whole
-
-
-def replace(module: nn.Module, kind: type[nn.Module], replacement: Callable[[Any], nn.Module]) -> int:
-    """Replace the layers of one type, and count them.
-
-    One after the other, so that each one's memory is free before the next one's is taken.
-    """
-    places = [
-        (parent, name)
-        for parent in module.modules()
-        for name, child in parent.named_children()
-        if type(child) is kind
-    ]
-    for parent, name in places:
-        setattr(parent, name, replacement(getattr(parent, name)))
-    return len(places)
