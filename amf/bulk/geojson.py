@@ -3,10 +3,11 @@
 import json
 import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from amf.bulk.given_figures import GivenFigures
+from amf.bulk.figures.given import GivenFigures
 
 CLASSIFICATION = {
     "atypical": {"name": "Atypical mitotic figure", "color": [213, 94, 0]},
@@ -35,8 +36,7 @@ def write_geojson(
     """Write a FeatureCollection.
 
     A given feature keeps its id, geometry, name, measurements and place in the order; one without an answer
-    is given back as it was. The points of a MultiPoint become a feature each, as each has a class of its own.
-    Figures that did not come as GeoJSON become points.
+    is given back as it was. Figures that did not come as GeoJSON become points.
 
     Parameters
     ----------
@@ -62,21 +62,9 @@ def _given(
     given: GivenFigures, answers: Sequence[Answer | None]
 ) -> Iterator[tuple[dict[str, Any], Answer | None]]:
     assert given.collection is not None
-    of_feature: dict[int, list[Answer | None]] = {}
-    for figure, answer in zip(given.figures, answers, strict=True):
-        if figure.feature is not None:
-            of_feature.setdefault(figure.feature, []).append(answer)
+    of_feature = {figure.feature: answer for figure, answer in zip(given.figures, answers, strict=True)}
     for number, feature in enumerate(given.collection["features"]):
-        own = of_feature.get(number, [None])
-        if not isinstance(feature, dict):
-            continue  # listed among the errors; QuPath would refuse the whole file for it
-        if len(own) == 1:
-            yield feature, own[0]
-            continue
-        points = feature["geometry"]["coordinates"]
-        for place, (point, answer) in enumerate(zip(points, own, strict=True)):
-            name = f"{feature.get('id', number)} {place}"
-            yield _point(name, point[0], point[1], dict(feature.get("properties") or {})), answer
+        yield feature, of_feature.get(number)
 
 
 def _point(name: str, x: float, y: float, properties: dict[str, Any]) -> dict[str, Any]:
@@ -92,12 +80,7 @@ def _point(name: str, x: float, y: float, properties: dict[str, Any]) -> dict[st
 def _classified(feature: dict[str, Any], answer: Answer, metadata: dict[str, str]) -> dict[str, Any]:
     properties = dict(feature.get("properties") or {})
     properties["classification"] = CLASSIFICATION[answer.label]
-    measurements = properties.get("measurements") or {}
-    if isinstance(measurements, list):  # as QuPath wrote them before 0.4, and still reads them
-        kept = [entry for entry in measurements if entry.get("name") != MEASUREMENT]
-        properties["measurements"] = [*kept, {"name": MEASUREMENT, "value": answer.confidence}]
-    else:
-        properties["measurements"] = {**measurements, MEASUREMENT: answer.confidence}
+    properties["measurements"] = _with_measurement(properties.get("measurements"), answer.confidence)
     known = properties.get("metadata")
     properties["metadata"] = {
         **(known if isinstance(known, dict) else {}),
@@ -105,3 +88,15 @@ def _classified(feature: dict[str, Any], answer: Answer, metadata: dict[str, str
         IMAGE: answer.image,
     }
     return {**feature, "properties": properties}
+
+
+def _with_measurement(measurements: Any, confidence: float) -> dict[str, Any] | list[Any]:
+    """The measurements with ours; a list stays one, and what QuPath could not read is left out."""
+    if isinstance(measurements, str):  # GeoPandas writes objects as text
+        with suppress(ValueError):
+            measurements = json.loads(measurements)
+    if isinstance(measurements, list):  # as QuPath wrote them before 0.4, and still reads them
+        named = [entry for entry in measurements if isinstance(entry, dict) and "name" in entry]
+        kept = [entry for entry in named if entry["name"] != MEASUREMENT]
+        return [*kept, {"name": MEASUREMENT, "value": confidence}]
+    return {**(measurements if isinstance(measurements, dict) else {}), MEASUREMENT: confidence}

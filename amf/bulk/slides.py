@@ -9,8 +9,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from amf.bulk.figures.given import GivenFigure, GivenFigures, Wanted
+from amf.bulk.figures.read import read_figures
 from amf.bulk.geojson import Answer, write_geojson
-from amf.bulk.given_figures import GivenFigure, GivenFigures, read_figures
 from amf.bulk.items import Item
 from amf.bulk.merge import Scored, Write, table_writer
 from amf.data.patches import window_name
@@ -83,10 +84,8 @@ def open_work(slide_path: Path, figures_path: Path, mpp: float | None = None) ->
     """
     slide = open_slide(slide_path)
     resolution, notes = _resolution(slide, mpp)
-    figures = read_figures(figures_path, slide_path)
-    if figures.passed_over:
-        counts = ", ".join(f"{count} ({reason})" for reason, count in figures.passed_over.items())
-        notes.append(f"{figures_path}: passed over {counts}")
+    figures = read_figures(figures_path, Wanted(slide_path, resolution))
+    notes += [*figures.notes, figures.summary(figures_path)]
     items = [
         _item(slide, figure, number, figures.on_canvas, resolution)
         for number, figure in enumerate(figures.figures)

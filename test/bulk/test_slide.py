@@ -16,7 +16,8 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from amf.bulk.given_figures import read_figures
+from amf.bulk.figures.given import Wanted
+from amf.bulk.figures.read import read_figures
 from amf.bulk.slides import open_work
 from amf.cli import main as amf
 from amf.data.patches import read_patches

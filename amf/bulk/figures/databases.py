@@ -1,0 +1,83 @@
+"""SlideRunner's SQLite databases, of any version."""
+
+import sqlite3
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+
+import shapely
+
+from amf.bulk.figures.given import GivenFigure, GivenFigures, Wanted, of_slide
+from amf.errors import DataError
+
+
+def read_database(path: Path, wanted: Wanted) -> GivenFigures:
+    """Every annotation of the slide that is not deleted and whose class is wanted, px of OpenSlide's canvas.
+
+    A spot is a figure at its place, an outline one at its centre.
+
+    Raises
+    ------
+    DataError : not such a database, or it knows other slides only.
+    """
+    try:
+        # Read-only: a database in use, or on a read-only share, is opened without a lock file.
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
+            files = {uid: str(name) for uid, name in database.execute("SELECT uid, filename FROM Slides")}
+            own = of_slide(files.values(), path, wanted.slide)
+            classes = _classes(database)
+            deleted = "deleted" if "deleted" in _columns(database, "Annotations") else "0"
+            rows = database.execute(f"SELECT uid, slide, {deleted} FROM Annotations ORDER BY uid").fetchall()
+            order = "orderIdx" if "orderIdx" in _columns(database, "Annotations_coordinates") else "uid"
+            corners: dict[int, list[tuple[float, float]]] = {}
+            for uid, x, y in database.execute(
+                "SELECT annoId, coordinateX, coordinateY FROM Annotations_coordinates "
+                f"ORDER BY annoId, {order}"
+            ):
+                if x is not None and y is not None:
+                    corners.setdefault(uid, []).append((float(x), float(y)))
+    except (sqlite3.Error, ValueError) as error:
+        raise DataError(f"{path} is not a SlideRunner database: {error}") from error
+    given = GivenFigures(on_canvas=True)
+    for uid, slide, is_deleted in rows:
+        name, known, of_class = f"{path} annotation {uid}", {"id": str(uid)}, classes.get(uid)
+        if files.get(slide) not in own:
+            given.passed_over["other slides"] += 1
+        elif is_deleted:
+            given.passed_over["deleted"] += 1
+        elif not wanted.takes(of_class):
+            given.passed_over[of_class or "no class"] += 1
+        elif not corners.get(uid):
+            given.add(GivenFigure(name, known=known, fault="has no coordinates"))
+        else:
+            shape = (
+                shapely.MultiPoint(corners[uid]).envelope
+                if len(corners[uid]) < 3
+                else shapely.Polygon(corners[uid])
+            )
+            left, top, right, bottom = shape.bounds
+            fault = wanted.too_wide(right - left, bottom - top)
+            x, y = (0.0, 0.0) if fault else (round(shape.centroid.x, 6), round(shape.centroid.y, 6))
+            given.add(GivenFigure(name, x, y, known, fault=fault), of_class)
+    return given
+
+
+def _columns(database: sqlite3.Connection, table: str) -> set[str]:
+    return {row[1] for row in database.execute(f"PRAGMA table_info({table})")}
+
+
+def _classes(database: sqlite3.Connection) -> dict[int, str]:
+    """The class of each annotation that has one: the one agreed on, else the one that most labels name."""
+    if not _columns(database, "Classes"):
+        return {}
+    names = {uid: str(name) for uid, name in database.execute("SELECT uid, name FROM Classes")}
+    votes: dict[int, Counter[str]] = {}
+    if {"annoId", "class"} <= _columns(database, "Annotations_label"):
+        for uid, number in database.execute("SELECT annoId, class FROM Annotations_label"):
+            if number in names:
+                votes.setdefault(uid, Counter())[names[number]] += 1
+    found = {uid: counts.most_common(1)[0][0] for uid, counts in votes.items()}
+    if "agreedClass" in _columns(database, "Annotations"):
+        agreed = database.execute("SELECT uid, agreedClass FROM Annotations")
+        found |= {uid: names[number] for uid, number in agreed if number in names}
+    return found

@@ -1,0 +1,89 @@
+"""Read the figures of a slide: a file is told by its content, and its kind's reader takes it."""
+
+import gzip
+import io
+import json
+import zipfile
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from amf.bulk.figures.boxes import read_boxes
+from amf.bulk.figures.databases import read_database
+from amf.bulk.figures.features import read_features
+from amf.bulk.figures.given import GivenFigures, Wanted
+from amf.bulk.figures.tables import read_table
+from amf.data.loading import read_json
+from amf.errors import DataError
+
+MAX_UNPACKED_BYTES = 2 << 30
+"""Of a gzipped or zipped GeoJSON."""
+
+EXPECTED = "QuPath's GeoJSON, MIDOG's or COCO's JSON, a SlideRunner database, or a table with x and y"
+
+
+def read_figures(path: Path, wanted: Wanted) -> GivenFigures:
+    """Read the figures of a slide from a file that may hold those of others, too.
+
+    Raises
+    ------
+    DataError : no such file, of no known kind, it knows other slides only, or it holds no figure and nothing
+        that is refused.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(512)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+    given = _read(path, start, wanted)
+    if not given.figures:
+        remedy = ": --class NAME takes another class" if any(given.passed_over) else ""
+        raise DataError(f"{given.summary(path)}; expected some{remedy}")
+    return given
+
+
+def _read(path: Path, start: bytes, wanted: Wanted) -> GivenFigures:
+    if start.startswith(b"SQLite format 3\0"):
+        return read_database(path, wanted)
+    if start.startswith((b"\x1f\x8b", b"PK\x03\x04")):
+        content = _unpacked(path, gzipped=start.startswith(b"\x1f"))
+    elif start.startswith(b"PAR1") or start.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] not in (b"{", b"["):
+        return read_table(path, wanted, parquet=start.startswith(b"PAR1"))
+    else:
+        content = read_json(path)
+    if isinstance(content, dict) and {"images", "annotations"} <= content.keys():
+        return read_boxes(path, content, wanted)
+    return read_features(path, content, wanted)
+
+
+def _unpacked(path: Path, gzipped: bool) -> Any:
+    """The JSON inside a gzipped file, or inside a zip that holds a single one."""
+    try:
+        if gzipped:
+            with gzip.open(path) as file:
+                return _parsed(path, file)
+        with zipfile.ZipFile(path) as archive:
+            hidden = ("__MACOSX/", ".")
+            names = [
+                name for name in archive.namelist() if not name.startswith(hidden) and not name.endswith("/")
+            ]
+            suffixes = {PurePosixPath(name).suffix.lower() for name in names}
+            if len(names) != 1 or not suffixes <= {".json", ".geojson"}:
+                some = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+                raise DataError(
+                    f"{path} holds {some or 'no file'}; expected one GeoJSON file: unpack it and name the "
+                    "one that is meant"
+                )
+            with archive.open(names[0]) as file:
+                return _parsed(path, file)
+    except (OSError, EOFError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+        raise DataError(f"{path} cannot be unpacked: {error}") from error
+
+
+def _parsed(path: Path, file: Any) -> Any:
+    data = file.read(MAX_UNPACKED_BYTES + 1)
+    if len(data) > MAX_UNPACKED_BYTES:
+        raise DataError(f"{path} holds more than {MAX_UNPACKED_BYTES} bytes unpacked")
+    try:
+        return json.load(io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} holds no JSON once unpacked, expected {EXPECTED}: {error}") from error

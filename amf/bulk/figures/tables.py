@@ -1,0 +1,151 @@
+"""Tables of figures: CSV or Parquet with x and y, corners or boxes in px, and QuPath's measurement tables."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from amf.bulk.figures.given import GivenFigure, GivenFigures, Wanted, of_slide
+from amf.data.loading import read_frame
+from amf.data.words import label_of
+from amf.errors import DataError
+
+PASSED_ON = ("id", "label", "domain")
+"""Columns of a table of figures that the output keeps."""
+
+PLACES = (("x", "y"), ("centroidxpx", "centroidypx"))
+PLACES_UM = ("centroidx\u00b5m", "centroidy\u00b5m")
+CORNERS = (("x1", "y1", "x2", "y2"), ("xmin", "ymin", "xmax", "ymax"), ("left", "top", "right", "bottom"))
+SIZES = (("width", "height"), ("w", "h"))
+SLIDE = ("slide", "image", "slidename", "filename", "imagename")
+CLASS = ("class", "classification", "category", "classname")
+IDENTITY = ("id", "objectid")
+NUMBERS = (
+    "x",
+    "y",
+    "x1",
+    "y1",
+    "x2",
+    "y2",
+    "Centroid X µm",
+    "Centroid Y µm",
+    "Centroid X px",
+    "Centroid Y px",
+)
+
+
+def read_table(path: Path, wanted: Wanted, parquet: bool) -> GivenFigures:
+    """A figure a row; a column of slides tells whose it is where the table holds several.
+
+    Raises
+    ------
+    DataError : no readable table, no columns of places, other slides only, or x and y may be a corner.
+    """
+    table = read_frame(path, parquet)
+    columns: dict[str, str] = {}
+    for name in map(str, table):
+        columns.setdefault(_key(name), name)
+    place, per_px, kind = _place(path, columns, wanted, list(map(str, table)))
+    cells = table.astype(object).where(table.notna() & (table != ""), None)
+    rows = [dict(zip(map(str, table), row, strict=True)) for row in cells.itertuples(index=False)]
+    slide = next((columns[key] for key in SLIDE if key in columns), None)
+    of_class = next((columns[key] for key in CLASS if key in columns), None)
+    own = of_slide([_slide_of(row[slide]) for row in rows], path, wanted.slide) if slide and rows else set()
+    given = GivenFigures(notes=[f"{path}: {kind}"] if kind else [])
+    for number, row in enumerate(rows, start=1):
+        cell = row[of_class] if of_class else None
+        class_name = None if cell is None else str(cell).strip()
+        if slide and _slide_of(row[slide]) not in own:
+            given.passed_over["other slides"] += 1
+        elif not wanted.takes(class_name):
+            given.passed_over[class_name or "no class"] += 1
+        else:
+            given.add(_figure(f"{path} row {number}", row, columns, place, per_px, wanted), class_name)
+    return given
+
+
+def _key(name: str) -> str:
+    """A header in lower case without spaces and signs; QuPath's µ in either of its characters, or as u."""
+    key = "".join(filter(str.isalnum, name.casefold().replace("\u03bc", "\u00b5")))
+    return f"{key.removesuffix('um')}\u00b5m" if key.startswith("centroid") and key.endswith("um") else key
+
+
+def _slide_of(cell: object) -> str:
+    """The slide in a cell: a window of it, as `amf slide` writes, has its place behind `#`."""
+    return str(cell).partition("#x=")[0]
+
+
+def _place(
+    path: Path, columns: Mapping[str, str], wanted: Wanted, names: list[str]
+) -> tuple[list[str], float, str]:
+    """The columns of the place, px in one unit of them, and how they are read where that is not plain."""
+    for corners in CORNERS:
+        if set(corners) <= columns.keys() and wanted.boxes != "size":
+            return (
+                [columns[key] for key in corners],
+                1.0,
+                f"{', '.join(corners)} are corners of boxes",
+            )
+    size = next((keys for keys in SIZES if set(keys) <= columns.keys()), None)
+    for keys in PLACES:
+        if set(keys) <= columns.keys():
+            if keys == ("x", "y") and size:
+                if wanted.boxes != "size":
+                    raise DataError(
+                        f"{path} has x and y beside {' and '.join(size)}, so they may be a corner: say "
+                        "--boxes size where they are, or leave the sizes out where they are the centre"
+                    )
+                return (
+                    [columns[key] for key in (*keys, *size)],
+                    1.0,
+                    "x and y are read as the corners of boxes",
+                )
+            return [columns[key] for key in keys], 1.0, ""
+    if set(PLACES_UM) <= columns.keys():
+        return [columns[key] for key in PLACES_UM], 1 / wanted.um_per_px, "centroids are in µm"
+    raise DataError(
+        f"{path} has the columns {', '.join(names)}; expected x and y (px), QuPath's centroids, or boxes"
+    )
+
+
+def _figure(
+    name: str,
+    row: Mapping[str, Any],
+    columns: Mapping[str, str],
+    place: list[str],
+    per_px: float,
+    wanted: Wanted,
+) -> GivenFigure:
+    known: dict[str, Any] = {key: row[columns[key]] for key in PASSED_ON if key in columns}
+    if "id" not in known and "objectid" in columns:
+        known["id"] = row[columns["objectid"]]
+    try:
+        if "label" in known:
+            known["label"] = _label(known["label"])
+        numbers = [float(row[column]) * per_px for column in place]
+        if not all(map(math.isfinite, numbers)):
+            raise ValueError
+    except (DataError, TypeError, ValueError, OverflowError):
+        found = ", ".join(f"{column} = {row[column]!r}" for column in place)
+        label = f", label = {row[columns['label']]!r}" if "label" in columns else ""
+        known = {key: value if key != "label" else None for key, value in known.items()}
+        return GivenFigure(name, known=known, fault=f"has {found}{label}: expected numbers")
+    x, y, *rest = numbers
+    if not rest:
+        return GivenFigure(name, x, y, known)
+    width, height = (
+        rest if per_px == 1.0 and place[2].casefold() in ("width", "w") else (rest[0] - x, rest[1] - y)
+    )
+    fault = (
+        wanted.too_wide(width, height) if min(width, height) >= 0 else "has a box whose corners are exchanged"
+    )
+    return GivenFigure(name, *((0.0, 0.0) if fault else (x + width / 2, y + height / 2)), known, fault=fault)
+
+
+def _label(value: object) -> float | int | None:
+    """A label in words or as a number; a mean of votes stays one."""
+    try:
+        return label_of(value)
+    except DataError:
+        number = float(str(value))
+        return int(number) if number.is_integer() else number
