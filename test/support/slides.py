@@ -1,6 +1,8 @@
 """Slides made by code: pyramids in TIFF as scanners write them, with patches where a test wants them."""
 
+import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -86,4 +88,57 @@ def write_scn(path: Path, canvas: NDArray[np.uint8], left: int, top: int) -> Pat
                 resolutionunit="CENTIMETER",
                 metadata=None,
             )
+    return path
+
+
+Corners = list[tuple[int, int]]
+
+
+def write_sliderunner(
+    path: Path,
+    annotations: list[tuple[str, Corners, str | None]],
+    deleted: int | None = 0,
+    agreed: bool = True,
+) -> Path:
+    """A database of SlideRunner with annotations (slide, corners, class), numbered from 1.
+
+    Parameters
+    ----------
+    deleted : how many of the last are; None leaves the column out, as older versions do.
+    agreed : classes are agreed on; else each is one person's label.
+    """
+    slides = sorted({slide for slide, _, _ in annotations})
+    classes = sorted({name for _, _, name in annotations if name is not None})
+    columns = ["uid INTEGER PRIMARY KEY", "slide INTEGER", "type INTEGER"]
+    columns += ["deleted INTEGER DEFAULT 0"] if deleted is not None else []
+    columns += ["agreedClass INTEGER"] if agreed else []
+    with closing(sqlite3.connect(path)) as database:
+        for table, names in {
+            "Slides": "uid INTEGER PRIMARY KEY, filename TEXT",
+            "Annotations": ", ".join(columns),
+            "Annotations_coordinates": "uid INTEGER PRIMARY KEY, coordinateX INTEGER, coordinateY INTEGER, "
+            "slide INTEGER, annoId INTEGER, orderIdx INTEGER",
+            "Annotations_label": "uid INTEGER PRIMARY KEY, person INTEGER, class INTEGER, annoId INTEGER",
+            "Classes": "uid INTEGER PRIMARY KEY, name TEXT, color TEXT",
+        }.items():
+            database.execute(f"CREATE TABLE {table} ({names})")
+        database.executemany("INSERT INTO Slides VALUES (?, ?)", enumerate(slides, start=1))
+        database.executemany("INSERT INTO Classes (uid, name) VALUES (?, ?)", enumerate(classes, start=1))
+        for uid, (slide, corners, name) in enumerate(annotations, start=1):
+            number = slides.index(slide) + 1
+            database.execute("INSERT INTO Annotations (uid, slide, type) VALUES (?, ?, 1)", (uid, number))
+            label = None if name is None else classes.index(name) + 1
+            if agreed:
+                database.execute("UPDATE Annotations SET agreedClass = ? WHERE uid = ?", (label, uid))
+            elif label is not None:
+                database.execute("INSERT INTO Annotations_label VALUES (?, 1, ?, ?)", (uid, label, uid))
+            database.executemany(
+                "INSERT INTO Annotations_coordinates (coordinateX, coordinateY, slide, annoId, orderIdx) "
+                "VALUES (?, ?, ?, ?, ?)",
+                [(x, y, number, uid, order) for order, (x, y) in enumerate(corners)],
+            )
+        if deleted:
+            last = len(annotations) - deleted
+            database.execute("UPDATE Annotations SET deleted = 1 WHERE uid > ?", (last,))
+        database.commit()
     return path

@@ -41,7 +41,7 @@ def read_table(path: Path, wanted: Wanted, parquet: bool) -> GivenFigures:
     ------
     DataError : no readable table, no columns of places, other slides only, or x and y may be a corner.
     """
-    table = read_frame(path, parquet)
+    table = read_frame(path, parquet, numbers=NUMBERS)
     columns: dict[str, str] = {}
     for name in map(str, table):
         columns.setdefault(_key(name), name)
