@@ -7,7 +7,8 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from amf.data.fetch import DATASETS, Record, fetch
+from amf.data.fetch import fetch
+from amf.data.repositories import DATASETS, Record
 from amf.errors import DataError
 from amf.files import folder_to_write
 
@@ -36,8 +37,8 @@ def run(
     for dataset in names:
         own = DATASETS[dataset].places if dataset in DATASETS else {}
         published = {place: changes[place] for place in own if place in changes}
-        done = fetch(dataset, root, acknowledge(accept_licence), published)
-        print(f"{dataset}: {done.how}", flush=True)
+        fetched = fetch(dataset, root, acknowledge(accept_licence), published)
+        print(f"{dataset}: {'fetched, as in the record' if fetched else 'there already'}", flush=True)
 
 
 def acknowledge(accepted: bool) -> Callable[[Record], bool]:
@@ -46,7 +47,7 @@ def acknowledge(accepted: bool) -> Callable[[Record], bool]:
     def answer(record: Record) -> bool:
         size = f"{record.size / 1e9:.2f} GB" if record.size else "size not stated"
         print(
-            f"{record.title}\n  {record.page}, {len(record.files)} files, {size}\n  licence: {record.licence}"
+            f"{record.title}\n  {record.page}, {len(record.urls)} files, {size}\n  licence: {record.licence}"
         )
         if accepted:
             print("  accepted by --accept-licence", flush=True)

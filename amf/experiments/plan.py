@@ -5,8 +5,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from amf.data.fetch import DATASETS
 from amf.data.loading import read_yaml
+from amf.data.repositories import DATASETS
 from amf.data.sources.base import RootPath
 from amf.errors import RecipeError
 from amf.experiments.paper import TABLE_1

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from amf.data.fetch import DATASETS, STORE
 from amf.data.figures import Figures
+from amf.data.repositories import DATASETS
 from amf.errors import AmfError, DataError, RecipeError
 from amf.model import backbones
 from amf.model.backbones import BACKBONES
@@ -197,11 +197,9 @@ def check_download(name: str, root: Path) -> tuple[Check, int]:
     """Is a data set there, or would its repository give it; and how many bytes are to come?"""
     dataset = DATASETS[name]
     if all((root / place).exists() for place in dataset.places):
-        checked = (root / STORE / f"{name}.json").is_file()
-        found = "there, as fetched" if checked else "there, put there by hand"
-        return Check("data", name, found, "all of it", True), 0
+        return Check("data", name, "there", "all of it", True), 0
     try:
-        records = [origin() for origin in dataset.origins]
+        records = dataset.records()
     except DataError as error:
         return Check("data", name, str(error), "its repository's record", False), 0
     size = sum(record.size for record in records)

@@ -17,11 +17,12 @@ import pandas as pd
 from pandas import DataFrame
 from PIL import Image
 
-from amf.data.fetch import DATASETS, Record, fetch
+from amf.data.fetch import fetch
 from amf.data.figures import PATCHES, TABLE, Figures, open_figures
 from amf.data.packed import open_packed
 from amf.data.prepare import prepare
 from amf.data.recipe import load_data_recipe
+from amf.data.repositories import DATASETS, Record
 from amf.data.splits import leave_one_domain_out
 from amf.errors import DataError
 from amf.evaluation import predictions as evaluated
@@ -134,16 +135,9 @@ def _dump(recipes: list[Recipe]) -> list[dict[str, Any]]:
 def _fetch(work: Work) -> Result:
     sets = {}
     for name, names in work.plan.fetch.items():
-        done = fetch(name, work.root, work.accept, names)
-        print(f"{name}: {done.how}", flush=True)
-        sets[name] = [
-            {
-                "page": r["page"],
-                "licence": r["licence"],
-                "files": {f["key"]: f["checksum"] for f in r["files"]},
-            }
-            for r in done.records
-        ]
+        records = fetch(name, work.root, work.accept, names)
+        print(f"{name}: {'fetched, as in the record' if records else 'there already'}", flush=True)
+        sets[name] = [{"page": r.page, "licence": r.licence, "files": dict(r.checksums)} for r in records]
     weights = {}
     for recipe in [*work.plan.recipes(), work.plan.ablation_recipe()]:
         if recipe.model.weights == "random":
