@@ -15,7 +15,7 @@ import pytest
 
 from amf.cli import main as amf
 from amf.data.loading import read_csv, read_json, read_yaml
-from amf.data.packed import _new_array, pack
+from amf.data.packed import pack
 from amf.data.sources.base import whole
 from amf.data.table import combine, read_table, write_table
 from amf.errors import AccountingError, AmfError, DataError
@@ -38,7 +38,6 @@ COMMANDS: dict[str, tuple[str, list[str]]] = {  # command -> its flag of what is
     "predict": ("--output", ["p.csv"]),
     "slide": ("--output", ["p.csv", "p.csv"]),
 }
-RECIPES = {"data", "fit", "lodo", "ablate", "trial", "final"}
 
 
 def fault(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
@@ -48,8 +47,11 @@ def fault(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     return line
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-@pytest.mark.parametrize("out", ["file/out", "/proc/none/out", "x" * 300, "gone/out"])
+OUTPUTS = [(command, "file/out") for command in COMMANDS]
+OUTPUTS += [("fit", "/proc/none/out"), ("fit", "x" * 300), ("fit", "gone/out")]
+
+
+@pytest.mark.parametrize(("command", "out"), OUTPUTS)
 def test_an_output_that_cannot_be_made_is_refused_first(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -76,7 +78,7 @@ def test_a_folder_is_no_file_to_write(
 NO_RECIPE: dict[str, tuple[bytes | None, str]] = {
     "a folder": (None, "is a folder, expected a text file"),
     "Latin-1": ("name: Prüfung\n".encode("latin-1"), "is not UTF-8 text: byte 8 is 0xfc"),
-    "nested without end": (b"[" * 100_000, "nested too deeply"),
+    "nested without end": (b"[" * 5000, "nested too deeply"),
     "a date that is none": (b"name: 2020-99-99\n", "is not valid YAML"),
     "a key twice": (b"name: a\nname: b\n", "'name' appears a second time"),
     "a number without end": (b"seed: " + b"9" * 5000 + b"\n", "is not valid YAML"),
@@ -88,17 +90,20 @@ NO_RECIPE: dict[str, tuple[bytes | None, str]] = {
 }
 
 
-@pytest.mark.parametrize("command", sorted(RECIPES))
-@pytest.mark.parametrize("kind", NO_RECIPE)
+READERS = [(command, kind) for command in ("data", "fit") for kind in NO_RECIPE]
+READERS += [(command, "a list") for command in ("lodo", "ablate", "trial", "final")]
+
+
+@pytest.mark.parametrize(("command", "kind"), READERS)
 def test_a_recipe_that_is_none_is_refused_in_one_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, kind: str
 ) -> None:
     content, message = NO_RECIPE[kind]
     path = tmp_path / "r.yaml"
     path.mkdir() if content is None else path.write_bytes(content)
-    others = [str(path) if value == "RECIPE" else str(tmp_path) for value in COMMANDS[command][1][:1]]
-    given = [*others, *(str(tmp_path) if v == "." else v for v in COMMANDS[command][1][1:])]
-    said = fault(capsys, command, *given, "--out", tmp_path / "out")
+    given = {"RECIPE": path, ".": tmp_path}
+    others = [given.get(value, value) for value in COMMANDS[command][1]]
+    said = fault(capsys, command, *others, "--out", tmp_path / "out")
     assert "r.yaml" in said
     assert message in said
     assert not (tmp_path / "out").exists()
@@ -167,7 +172,7 @@ def test_a_table_of_predictions_that_would_shift_is_refused(
 
 
 @pytest.mark.parametrize(
-    "content", ["[null]", "[1]", '["labels"]', "null", "{}", '[{"labels": 1}]', "[" * 100_000, '{"image": 1}']
+    "content", ["[null]", "[1]", '["labels"]', "null", "{}", '[{"labels": 1}]', "[" * 5000, '{"image": 1}']
 )
 def test_a_truth_that_is_none_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str
@@ -262,11 +267,6 @@ except DataError as error:
         done.stderr.splitlines()[-1] == f"{small_disk / 'p.npy'} cannot be written: No space left on device"
     )
     assert list(small_disk.iterdir()) == []
-
-
-def test_the_space_of_an_array_is_reserved(tmp_path: Path) -> None:
-    _new_array(tmp_path / "a.npy", (100, 128, 128, 3)).flush()
-    assert (tmp_path / "a.npy").stat().st_blocks * 512 >= 100 * 128 * 128 * 3
 
 
 def test_packing_beyond_a_limit_leaves_nothing(tmp_path: Path) -> None:
