@@ -14,8 +14,9 @@ from amf.bulk.figures.read import read_figures
 from amf.bulk.geojson import Answer, write_geojson
 from amf.bulk.items import Item
 from amf.bulk.merge import Scored, Write, table_writer
+from amf.data.open_slide import open_slide
 from amf.data.patches import window_name
-from amf.data.slide import PATCH_UM_PER_PX, SAME_SCALE, Slide, open_slide
+from amf.data.slide import PATCH_UM_PER_PX, SAME_SCALE, Slide
 from amf.errors import DataError, JobError
 from amf.inference.predict import Predictor
 from amf.model.preprocess import PATCH_PX
@@ -96,15 +97,19 @@ def open_work(slide_path: Path, figures_path: Path, mpp: float | None = None) ->
 
 
 def _resolution(slide: Slide, given: float | None) -> tuple[float, list[str]]:
-    notes = []
+    notes = (
+        [f"{slide.path}: other images in the file are left out: {slide.left_out}"] if slide.left_out else []
+    )
     mpp = given if given is not None else slide.mpp
     if mpp is None:
         raise DataError(
             f"{slide.path} does not say its resolution: give it with --mpp, in µm/px of its finest level "
             "(0.25 is usual at 40 x)"
         )
-    if given is not None and slide.mpp is not None and abs(given / slide.mpp - 1) > SAME_SCALE:
-        notes.append(f"{slide.path}: --mpp {given:g} µm/px wins over the file's {slide.mpp:g}")
+    said = slide.um_per_px if given is not None else None
+    if said is not None and max(abs(mpp / side - 1) for side in said) > SAME_SCALE:
+        of_file = f"{said[0]:g}" if said[0] == said[1] else f"{said[0]:g} x {said[1]:g}"
+        notes.append(f"{slide.path}: --mpp {mpp:g} µm/px wins over the file's {of_file}")
     if mpp > PATCH_UM_PER_PX * 1.2:
         notes.append(
             f"{slide.path}: {mpp:g} µm/px is coarser than the {PATCH_UM_PER_PX} that the figures of the "

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from amf.data.open_slide import open_slide
 from amf.data.patch_file import read_image
-from amf.data.slide import open_slide
 from amf.errors import AmfError, DataError, JobError, account
 from amf.inference.stack import read_stack
 from amf.model.preprocess import PATCH_PX
@@ -60,7 +60,7 @@ def read_patches(path: Path, images: list[str]) -> list[np.ndarray | str]:
     -------
     For each image a uint8 array (128, 128, 3), RGB, or the sentence that says why there is none.
     """
-    if not path.is_file():
+    if not (path.is_file() or path.is_dir()):  # a folder may be a DICOM slide
         return ["no such file"] * len(images)
     of_kind = [_kind(image) for image in images]
     patches: dict[int, np.ndarray | str] = {}

@@ -1,21 +1,15 @@
-"""Patches of a slide: 32 µm around a figure, 128 px whatever the slide's resolution.
-
-A slide is whatever OpenSlide reads, or a plain TIFF (in strips, say), as MIDOG's regions of interest are.
-"""
+"""Patches of a slide: 32 µm around a figure, 128 px whatever the slide's resolution."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import openslide
-import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
 from amf.errors import DataError, JobError
-from amf.inference.tiff import planes_described
 from amf.model.preprocess import PATCH_PX
 
 PATCH_UM_PER_PX = 0.25
@@ -24,14 +18,14 @@ PATCH_UM_PER_PX = 0.25
 MPP_RANGE = 0.05, 5.0
 """What a microscope's resolution may be, µm/px: TIFF writers put 72 dpi (353 µm/px) where they know none."""
 
+SQUARE = 0.01
+"""Up to this relative difference of their sides pixels are square."""
+
 SAME_SCALE = 0.005
 """Up to this relative difference a patch is cut as it lies; to resample it would only blur it."""
 
 CACHE_BYTES = 256 << 20
-"""OpenSlide's decoded tiles: two rows of 256 px tiles of a slide 130,000 px wide."""
-
-MAX_PLAIN_BYTES = 4 << 30
-"""A plain TIFF that cannot be mapped is decoded whole; what is larger belongs into tiles."""
+"""Of decoded tiles: two rows of 256 px tiles of a slide 130,000 px wide."""
 
 Region = Callable[[int, int, int, int], NDArray[np.uint8]]
 """(left, top, width, height) px of a level, all of it inside → (height, width, 3) uint8 RGB."""
@@ -54,17 +48,37 @@ class Slide:
     Attributes
     ----------
     levels : finest first.
-    mpp : µm/px of the finest level; None where the file does not say.
+    um_per_px : of the finest level, along x and y, as the file says; None where it does not.
     offset : (x, y) px from the canvas's corner to the corner of what was scanned: QuPath counts from the
         latter, OpenSlide and this class from the former.
     tile_height : px of the finest level; figures read in the order of tile rows decode each tile once.
+    left_out : other images of the file, which are not read; empty where there is none.
     """
 
     path: Path
     levels: tuple[Level, ...]
-    mpp: float | None
+    um_per_px: tuple[float, float] | None
     offset: tuple[int, int]
     tile_height: int
+    left_out: str = ""
+
+    @property
+    def mpp(self) -> float | None:
+        """µm/px of the finest level; None where the file does not say, or says what is no microscope's.
+
+        Raises
+        ------
+        DataError : the pixels are not square.
+        """
+        if self.um_per_px is None or not MPP_RANGE[0] <= self.um_per_px[0] <= MPP_RANGE[1]:
+            return None
+        x, y = self.um_per_px
+        if abs(y / x - 1) > SQUARE:
+            raise DataError(
+                f"{self.path} has pixels of {x:g} x {y:g} µm, expected square ones: "
+                "--mpp takes them for squares"
+            )
+        return x
 
     def patch(self, x: int, y: int, mpp: float) -> NDArray[np.uint8]:
         """The patch around a figure, from the coarsest level that is fine enough, resampled where need be.
@@ -110,7 +124,7 @@ class Slide:
         x1, y1 = min(left + side, level.width), min(top + side, level.height)
         try:
             inside = level.region(x0, y0, x1 - x0, y1 - y0)
-        except (openslide.OpenSlideError, OSError, ValueError) as error:
+        except Exception as error:  # whatever a reader meets in a file is that file's fault
             raise JobError(f"{self.path} cannot be read around ({left}, {top}): {error}") from error
         if inside.shape[:2] == (side, side):
             return inside
@@ -119,127 +133,14 @@ class Slide:
         return padded
 
 
-def open_slide(path: Path) -> Slide:
-    """Open a slide.
+def on_white(pixels: NDArray[np.uint8], premultiplied: bool = False) -> NDArray[np.uint8]:
+    """(H, W, 4) uint8 RGBA → (H, W, 3) uint8 RGB: a gap of the scan, which is transparent, is background.
 
-    Raises
-    ------
-    DataError : there is no such file, or neither OpenSlide nor tifffile reads it as 8-bit RGB.
+    `premultiplied` colours are multiplied with their alpha already.
     """
-    if not path.exists():
-        raise DataError(f"{path}: no such slide")
-    _check_tiff(path)
-    try:
-        return _open_pyramid(path)
-    except openslide.OpenSlideUnsupportedFormatError:
-        return _open_plain_tiff(path)
-    except openslide.OpenSlideError as error:
-        raise DataError(f"{path} cannot be read as a slide: {error}") from error
-
-
-def _check_tiff(path: Path) -> None:
-    """Refuse a TIFF of several planes, or of 16 bits, of which OpenSlide gives 8 and does not tell."""
-    try:
-        with tifffile.TiffFile(path) as tiff:
-            pages = [page for page in tiff.pages if isinstance(page, tifffile.TiffPage)]
-            depths = {(page.bitspersample, page.sampleformat) for page in pages}
-            first = {tag.code: tag.value for tag in pages[0].tags}
-            alike = [page for page in pages if page.shape == pages[0].shape and not page.is_reduced]
-    except Exception:  # no TIFF, or a damaged one: the readers say so
-        return
-    if depths != {(8, 1)}:
-        found = ", ".join(f"{bits} bits of kind {kind}" for bits, kind in sorted(depths))
-        raise DataError(f"{path} holds samples of {found}, expected 8 bits, unsigned (kind 1)")
-    planes = max(planes_described(first), len(alike))
-    if planes > 1 and openslide.OpenSlide.detect_format(path) in (None, "generic-tiff"):
-        raise DataError(
-            f"{path} holds {planes} planes of full size, of which one would be read: expected one"
-        )
-
-
-def _open_pyramid(path: Path) -> Slide:
-    handle = openslide.OpenSlide(path)
-    handle.set_cache(openslide.OpenSlideCache(CACHE_BYTES))
-
-    def region_of(number: int, downsample: float) -> Region:
-        def region(left: int, top: int, width: int, height: int) -> NDArray[np.uint8]:
-            place = round(left * downsample), round(top * downsample)  # OpenSlide counts in px of level 0
-            pixels = np.asarray(handle.read_region(place, number, (width, height)))  # (height, width, 4)
-            alpha = pixels[..., 3:]
-            if alpha.min() == 255:
-                return np.ascontiguousarray(pixels[..., :3])
-            white = 255 - alpha.astype(np.uint16)  # a gap of the scan is background
-            mixed = (pixels[..., :3] * alpha.astype(np.uint16) + 127) // 255 + white
-            return mixed.astype(np.uint8)
-
-        return region
-
-    properties: Mapping[str, str] = handle.properties
-    levels = tuple(
-        Level(width, height, downsample, region_of(number, downsample))
-        for number, ((width, height), downsample) in enumerate(
-            zip(handle.level_dimensions, handle.level_downsamples, strict=True)
-        )
-    )
-    offset = int(properties.get("openslide.bounds-x", 0)), int(properties.get("openslide.bounds-y", 0))
-    tile_height = int(properties.get("openslide.level[0].tile-height", 256))
-    return Slide(path, levels, _mpp_of_properties(path, properties), offset, tile_height)
-
-
-def _mpp_of_properties(path: Path, properties: Mapping[str, str]) -> float | None:
-    """What OpenSlide knows, or the TIFF tags that it hands on untranslated."""
-    if "openslide.mpp-x" in properties:
-        return _square(
-            path, float(properties["openslide.mpp-x"]), float(properties.get("openslide.mpp-y", "nan"))
-        )
-    per_unit = {"centimeter": 1e4, "inch": 25400.0}.get(properties.get("tiff.ResolutionUnit", ""))
-    if per_unit is None:
-        return None
-    x, y = (float(properties.get(f"tiff.{axis}Resolution", "0")) for axis in "XY")
-    return _square(path, per_unit / x, per_unit / y) if min(x, y) > 0 else None
-
-
-def _open_plain_tiff(path: Path) -> Slide:
-    """Map the first page of a TIFF, or decode it where it is compressed."""
-    try:
-        with tifffile.TiffFile(path) as tiff:
-            page = tiff.pages.first
-            size = math.prod(page.shape)
-            if page.dtype != np.uint8 or len(page.shape) != 3 or page.shape[2] not in (3, 4):
-                raise DataError(f"{path} holds {page.dtype} {page.shape}, expected 8-bit RGB")
-            if not page.is_memmappable and size > MAX_PLAIN_BYTES:
-                raise DataError(
-                    f"{path} holds {size} bytes without tiles, expected at most {MAX_PLAIN_BYTES}: "
-                    "convert it to a tiled TIFF"
-                )
-            mpp = _mpp_of_tags(path, page)
-        pixels: NDArray[np.uint8] = (
-            tifffile.memmap(path, page=0, mode="r") if page.is_memmappable else tifffile.imread(path, key=0)
-        )  # (H, W, 3 or 4)
-    except DataError:
-        raise
-    except Exception as error:  # tifffile meets damaged files with a dozen exception types
-        raise DataError(f"{path} is no slide that OpenSlide reads and no TIFF: {error}") from error
-
-    def region(left: int, top: int, width: int, height: int) -> NDArray[np.uint8]:
-        return np.ascontiguousarray(pixels[top : top + height, left : left + width, :3])
-
-    height, width = pixels.shape[:2]
-    return Slide(path, (Level(width, height, 1.0, region),), mpp, (0, 0), 256)
-
-
-def _mpp_of_tags(path: Path, page: tifffile.TiffPage) -> float | None:
-    unit, x, y = (page.tags.valueof(name) for name in ("ResolutionUnit", "XResolution", "YResolution"))
-    per_unit = {2: 25400.0, 3: 1e4}.get(int(unit or 0))
-    if per_unit is None or not x or not y or 0 in (*x, *y):
-        return None
-    return _square(path, per_unit * x[1] / x[0], per_unit * y[1] / y[0])
-
-
-def _square(path: Path, x: float, y: float) -> float | None:
-    """One resolution of both axes; None where it is no microscope's."""
-    if not (MPP_RANGE[0] <= x <= MPP_RANGE[1]):
-        return None
-    if abs(y / x - 1) > 0.01:
-        raise DataError(f"{path} has pixels of {x:g} x {y:g} µm, expected square ones")
-    return x
+    alpha = pixels[..., 3:].astype(np.uint16)
+    colours = pixels[..., :3]
+    if alpha.min(initial=255) == 255:
+        return np.ascontiguousarray(colours)
+    seen = colours if premultiplied else (colours * alpha + 127) // 255
+    return (seen + (255 - alpha)).clip(0, 255).astype(np.uint8)

@@ -8,18 +8,15 @@ from typing import Any
 
 import geojson
 import numpy as np
-import openslide
 import pandas as pd
 import pytest
-import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
 from amf.bulk.slides import open_work
 from amf.cli import main as amf
+from amf.data.open_slide import open_slide
 from amf.data.patches import read_patches
-from amf.data.slide import open_slide
-from amf.errors import DataError, JobError
 from amf.model.shipped import shipped_bundle
 from test.support.slides import enlarge, lay, write_pyramid, write_scn, write_sliderunner
 
@@ -69,92 +66,7 @@ def predicted(model: Path, patches: list[NDArray[np.uint8]], folder: Path) -> ND
     return pd.read_csv(output)["confidence"].to_numpy()
 
 
-# ---- pixels
-
-
-def test_a_patch_at_its_own_resolution_is_cut_as_it_lies(
-    slide: Path, centres: list[tuple[int, int]], noise: list[NDArray[np.uint8]]
-) -> None:
-    opened = open_slide(slide)
-    assert opened.mpp == pytest.approx(0.25)
-    for (x, y), patch in zip(centres, noise, strict=True):
-        np.testing.assert_array_equal(opened.patch(x, y, 0.25), patch)
-
-
-@pytest.mark.parametrize("mpp", [0.125, 0.0625])
-def test_a_finer_slide_is_read_from_the_level_of_the_patches(
-    tmp_path: Path, noise: list[NDArray[np.uint8]], mpp: float
-) -> None:
-    canvas, centres = lay(noise[:3])
-    factor = round(0.25 / mpp)
-    doubled = canvas.repeat(factor, 0).repeat(factor, 1)  # its levels are the canvas again, to the bit
-    opened = open_slide(write_pyramid(tmp_path / "fine.tif", doubled, mpp, levels=4))
-    for (x, y), patch in zip(centres, noise, strict=False):
-        np.testing.assert_array_equal(opened.patch(factor * x, factor * y, mpp), patch)
-
-
-@pytest.mark.parametrize(("scale", "limit"), [(2.0, 2.0), (1.25, 2.0), (0.5, 6.0)])
-def test_another_resolution_is_resampled_without_a_shift(
-    tmp_path: Path, noise: list[NDArray[np.uint8]], scale: float, limit: float
-) -> None:
-    for number, patch in enumerate(noise[:3]):
-        canvas, [(x, y)] = lay([patch], columns=1)
-        # Centre and size are multiples of 4 then, whole px at all scales.
-        canvas = np.pad(canvas, ((3, 0), (1, 0), (0, 0)))
-        canvas = canvas[: canvas.shape[0] // 4 * 4, : canvas.shape[1] // 4 * 4]
-        size = round(canvas.shape[1] * scale), round(canvas.shape[0] * scale)
-        other = np.asarray(Image.fromarray(canvas).resize(size, Image.Resampling.LANCZOS))
-        opened = open_slide(write_pyramid(tmp_path / f"{number}.tif", other, 0.25 / scale, levels=1))
-        found = opened.patch(round((x + 1) * scale), round((y + 3) * scale), 0.25 / scale).astype(int)
-        inner = np.s_[8:-8, 8:-8]
-        off = np.abs(found - patch)[inner].mean()
-        assert off < limit
-        for axis in (0, 1):
-            assert np.abs(np.roll(found, 1, axis) - patch)[inner].mean() > 2 * off
-
-
-def test_beyond_the_border_is_black_as_in_published_patches(slide: Path) -> None:
-    opened = open_slide(slide)
-    with Image.open(slide) as image:
-        whole = image.convert("RGB")
-        width, height = whole.size
-        for x, y in [(0, 0), (20, 100), (width - 1, 70), (100, height - 5)]:
-            expected = np.asarray(whole.crop((x - 64, y - 64, x + 64, y + 64)))
-            np.testing.assert_array_equal(opened.patch(x, y, 0.25), expected)
-    assert (opened.patch(0, 0, 0.25)[:64] == 0).all()
-    for x, y in [(-1, 5), (5, -1), (width, 5), (5, height)]:
-        with pytest.raises(JobError, match="lies outside"):
-            opened.patch(x, y, 0.25)
-
-
-@pytest.mark.parametrize("compression", [None, "deflate"])
-def test_a_plain_tiff_in_strips_gives_what_a_pyramid_gives(
-    tmp_path: Path, noise: list[NDArray[np.uint8]], compression: str | None
-) -> None:
-    canvas, centres = lay(noise)
-    path = tmp_path / "region.tiff"
-    options = {"photometric": "rgb", "rowsperstrip": 16, "compression": compression}
-    tifffile.imwrite(path, canvas, resolution=(101600, 101600), resolutionunit="INCH", **options)
-    with pytest.raises(openslide.OpenSlideUnsupportedFormatError):
-        openslide.OpenSlide(path)
-
-    opened = open_slide(path)
-
-    assert opened.mpp == pytest.approx(0.25)
-    for (x, y), patch in zip(centres, noise, strict=True):
-        np.testing.assert_array_equal(opened.patch(x, y, 0.25), patch)
-
-
-def test_a_gap_of_the_scan_is_white(tmp_path: Path) -> None:
-    canvas = np.full((512, 512, 3), 90, dtype=np.uint8)
-    path = write_pyramid(tmp_path / "gap.tif", canvas, 0.25, levels=1)
-    with tifffile.TiffFile(path, mode="r+") as tiff:  # the first of the four tiles was never scanned
-        tags = tiff.pages.first.tags
-        for name in ("TileByteCounts", "TileOffsets"):
-            tags[name].overwrite([0, *tags[name].value[1:]])
-    patch = open_slide(path).patch(256, 256, 0.25)
-    assert (patch[:64, :64] == 255).all()
-    assert (patch[64:] == 90).all()
+# ---- items
 
 
 def test_image_ids_name_the_same_pixels(
@@ -198,13 +110,6 @@ def test_a_slide_without_resolution_needs_mpp(
     assert "silent.tif does not say its resolution: give it with --mpp" in capsys.readouterr().err
     assert not (tmp_path / "o.csv").exists()
     assert amf([*arguments, "--mpp", "0.25"]) == 0
-
-
-def test_a_screen_resolution_is_no_microscopes(tmp_path: Path) -> None:
-    canvas = np.zeros((300, 300, 3), dtype=np.uint8)
-    for name, options in [("tiled.tif", {"tile": (128, 128)}), ("strips.tif", {})]:
-        tifffile.imwrite(tmp_path / name, canvas, photometric="rgb", resolution=(72, 72), **options)
-        assert open_slide(tmp_path / name).mpp is None
 
 
 def test_mpp_wins_and_says_so(
@@ -419,18 +324,3 @@ def test_a_table_that_was_written_can_be_read_again(
     first = classify(model, slide, write_csv(tmp_path / "f.csv", centres), tmp_path / "a.csv")
     second = classify(model, slide, tmp_path / "a.csv", tmp_path / "b.csv")
     pd.testing.assert_frame_equal(first, second)
-
-
-def test_files_that_are_no_slides(tmp_path: Path) -> None:
-    (tmp_path / "a.svs").write_bytes(b"no slide" * 100)
-    tifffile.imwrite(tmp_path / "deep.tif", np.zeros((300, 300, 3), dtype=np.uint16), photometric="rgb")
-    tifffile.imwrite(tmp_path / "whole.tif", np.zeros((300, 300, 3), dtype=np.uint8), photometric="rgb")
-    (tmp_path / "cut.tif").write_bytes((tmp_path / "whole.tif").read_bytes()[:5000])
-    for name, message in [
-        ("absent.svs", "no such slide"),
-        ("a.svs", "is no slide that OpenSlide reads and no TIFF"),
-        ("deep.tif", "holds samples of 16 bits"),
-        ("cut.tif", "is no slide"),
-    ]:
-        with pytest.raises(DataError, match=message):
-            open_slide(tmp_path / name)

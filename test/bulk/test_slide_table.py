@@ -14,7 +14,7 @@ import pytest
 
 from amf.bulk import parts, slides
 from amf.cli import main as amf
-from amf.data.slide import open_slide
+from amf.data.open_slide import open_slide
 from test.support.paths import ROOT
 from test.support.processes import amf_that_ends_itself
 from test.support.slides import write_pyramid
@@ -153,7 +153,7 @@ def test_no_tile_is_decoded_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     path = write_pyramid(tmp_path / "s.tif", canvas, 0.25, levels=1, compression=None)
     places = np.random.default_rng(1).integers(0, 1024, (400, 2))
     pd.DataFrame(places, columns=["x", "y"]).to_csv(tmp_path / "f.csv", index=False)
-    monkeypatch.setattr("amf.data.slide.CACHE_BYTES", 11 * 256 * 256 * 4)  # two rows of tiles and some
+    monkeypatch.setattr("amf.data.tiff_slide.CACHE_BYTES", 11 * 256 * 256 * 3)  # two rows of tiles and some
 
     def bytes_read() -> int:
         content = Path("/proc/self/io").read_text()
@@ -170,5 +170,5 @@ def test_no_tile_is_decoded_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         shuffled.patch(item.x, item.y, item.mpp)
     as_given = bytes_read() - before
 
-    assert canvas.nbytes <= in_order < 1.1 * canvas.nbytes
+    assert 0.99 * canvas.nbytes < in_order < 1.1 * canvas.nbytes  # a few bytes lie in the file's buffer
     assert as_given > 3 * in_order

@@ -10,9 +10,9 @@ from PIL import Image
 
 from amf.augmentation import contact_sheet
 from amf.bulk.read import read_pages
+from amf.data.open_slide import open_slide
 from amf.data.packed import pack
 from amf.data.patches import read_patches
-from amf.data.slide import open_slide
 from amf.errors import AmfError, JobError
 from amf.evaluation.report import _thumbnail
 from amf.inference.stack import read_stack

@@ -9,6 +9,8 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 from PIL import Image
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian
 
 Places = list[tuple[int, int]]
 
@@ -141,4 +143,85 @@ def write_sliderunner(
             last = len(annotations) - deleted
             database.execute("UPDATE Annotations SET deleted = 1 WHERE uid > ?", (last,))
         database.commit()
+    return path
+
+
+def write_ome(
+    path: Path,
+    canvas: NDArray[np.uint8],
+    unit: str = "µm",
+    size: float = 0.25,
+    others: Sequence[tuple[str, NDArray[np.uint8]]] = (),
+    first: bool = True,
+) -> Path:
+    """Write an OME-TIFF as QuPath and Bio-Formats do: levels in SubIFDs, other images beside the pyramid.
+
+    `size` is the physical size of a pixel in `unit`; `others` are written after the pyramid, or before it
+    where it is not `first`.
+    """
+    smaller = np.asarray(
+        Image.fromarray(canvas).resize((canvas.shape[1] // 2, canvas.shape[0] // 2), Image.Resampling.BOX)
+    )
+    how = {"photometric": "rgb", "tile": (64, 64), "compression": "deflate"}
+
+    def pyramid(tiff: tifffile.TiffWriter) -> None:
+        described = {
+            "axes": "YXS",
+            "Name": "scan",
+            "PhysicalSizeX": size,
+            "PhysicalSizeXUnit": unit,
+            "PhysicalSizeY": size,
+            "PhysicalSizeYUnit": unit,
+        }
+        tiff.write(canvas, subifds=1, metadata=described, **how)
+        tiff.write(smaller, subfiletype=1, **how)
+
+    with tifffile.TiffWriter(path, ome=True) as tiff:
+        if first:
+            pyramid(tiff)
+        for name, image in others:
+            tiff.write(image, metadata={"axes": "YXS", "Name": name, "PhysicalSizeX": 9.0}, **how)
+        if not first:
+            pyramid(tiff)
+    return path
+
+
+def write_dicom(
+    path: Path, canvas: NDArray[np.uint8], mpp: float, series: str, level: int = 0, tile: int = 128
+) -> Path:
+    """Write one level of a DICOM slide, in tiles; the levels of one `series` (a UID) lie side by side."""
+    height, width = canvas.shape[:2]
+    rows, columns = -(-height // tile), -(-width // tile)
+    padded = np.full((rows * tile, columns * tile, 3), 255, dtype=np.uint8)
+    padded[:height, :width] = canvas
+    tiles = padded.reshape(rows, tile, columns, tile, 3).swapaxes(1, 2)  # (rows, columns, tile, tile, 3)
+
+    whole_slide_image = "1.2.840.10008.5.1.4.1.1.77.1.6"
+    instance = f"{series}.{level + 1}"
+    dicom = Dataset()
+    dicom.file_meta = FileMetaDataset()
+    dicom.file_meta.MediaStorageSOPClassUID = dicom.SOPClassUID = whole_slide_image
+    dicom.file_meta.MediaStorageSOPInstanceUID = dicom.SOPInstanceUID = instance
+    dicom.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dicom.StudyInstanceUID = dicom.FrameOfReferenceUID = f"{series}.0"
+    dicom.SeriesInstanceUID, dicom.Modality = series, "SM"
+    kind = (
+        ["DERIVED", "PRIMARY", "VOLUME", "RESAMPLED"] if level else ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"]
+    )
+    dicom.ImageType = kind
+    dicom.Rows = dicom.Columns = tile
+    dicom.SamplesPerPixel, dicom.PhotometricInterpretation, dicom.PlanarConfiguration = 3, "RGB", 0
+    dicom.BitsAllocated = dicom.BitsStored = 8
+    dicom.HighBit, dicom.PixelRepresentation = 7, 0
+    dicom.NumberOfFrames = rows * columns
+    dicom.TotalPixelMatrixColumns, dicom.TotalPixelMatrixRows = width, height
+    dicom.DimensionOrganizationType = "TILED_FULL"
+    measures, functional, optical = Dataset(), Dataset(), Dataset()
+    measures.PixelSpacing = [mpp / 1000, mpp / 1000]  # mm
+    functional.PixelMeasuresSequence = [measures]
+    dicom.SharedFunctionalGroupsSequence = [functional]
+    optical.OpticalPathIdentifier = "0"
+    dicom.OpticalPathSequence = [optical]
+    dicom.PixelData = tiles.tobytes()
+    dicom.save_as(path, enforce_file_format=True)
     return path
