@@ -35,6 +35,7 @@ def run(
     from accelerate import PartialState
 
     from amf.data.figures import open_figures
+    from amf.experiments.card import held_out_in_words
     from amf.experiments.final import bundle_final, check_members, run_final
     from amf.experiments.folds import run_missing
     from amf.experiments.lodo import collect_lodo, ensemble, lodo_runs, read_lodo
@@ -54,5 +55,8 @@ def run(
     runs = run_final(members, figures, out_of_fold, out)
     if PartialState().is_main_process:
         target = bundle or out / "bundle"
-        spec = bundle_final(members, figures, out_of_fold, runs, out, target)
+        spec, calibration = bundle_final(members, figures, out_of_fold, runs, out, target)
         print(f"{target}: {len(spec.members)} members, threshold {spec.threshold:.4f}")
+        print(held_out_in_words(calibration.held_out))
+        for warning in calibration.warnings:
+            print(f"WARNING: {warning}")

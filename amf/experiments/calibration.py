@@ -2,26 +2,29 @@
 
 import dataclasses
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from pandas import DataFrame
-from scipy.optimize import minimize
+from numpy.typing import ArrayLike
+from pandas import DataFrame, concat
+from scipy.optimize import brentq
 from scipy.special import expit
+from sklearn.linear_model import LogisticRegression
 
 from amf.errors import DataError
-from amf.evaluation.metrics import calibration_error
-from amf.evaluation.threshold import Threshold, fit_threshold
-from amf.experiments.card import model_card
-from amf.experiments.export import CARD, member_spec
-from amf.experiments.lodo import Lodo, member_name
+from amf.evaluation.bootstrap import intervals
+from amf.evaluation.metrics import calibration_error, metrics_of
+from amf.evaluation.threshold import fit_threshold
+from amf.experiments.card import held_out_in_words, write_card
+from amf.experiments.lodo import BY_SLIDE, Lodo, member_name
 from amf.experiments.paper import paper_metrics
 from amf.experiments.plots import draw_calibration, draw_threshold_curve
-from amf.experiments.record import markdown
-from amf.files import write_text, written_whole
+from amf.experiments.record import markdown, write_csv
+from amf.experiments.scores import threshold_costs
+from amf.files import write_text
 from amf.model.bundle import read_spec, write_spec
 from amf.model.classifier import CLASSES
 from amf.model.digest import FILE_NAME
@@ -29,6 +32,11 @@ from amf.model.spec import BundleSpec
 from amf.training.recipe import parse_recipe
 
 CALIBRATION, HELD_OUT = "calibration", "held-out.csv"
+REPLICATES = 2000
+MAX_SCALE = 20.0
+"""Bound of temperature and of its inverse: logits that separate the classes would have an infinite scale."""
+USEFUL_AUC = 0.6
+BY_HAND = " (threshold set by hand)"
 
 
 @dataclass(frozen=True)
@@ -41,9 +49,11 @@ class Calibration:
         threshold on.
     interval : 95 % of the best cuts of bootstrap resamples of slides.
     ece : expected calibration error over ten bins: before (temperature 1, bias 0), after, and held_out,
-        where each domain takes the temperature and bias that the other domains choose.
-    balanced_accuracy : pooled over figures, before at 0.5, at the threshold (which these figures chose), and
-        held_out, each domain at the temperature, bias and threshold that the others choose.
+        where each fold takes the temperature and bias that the other folds choose.
+    balanced_accuracy : pooled over figures, before at 0.5, and after at the threshold (which they chose).
+    held_out : balanced_accuracy and roc_auc of `held_out_answers`, pooled over figures, and their 95 %
+        intervals, None where there are too few slides.
+    warnings : what whoever uses the bundle must know, a sentence each.
     fitted_on : on which figures, in words.
     members : the recipes whose networks scored the figures, their logits averaged; table_hash : of the table.
     """
@@ -54,6 +64,8 @@ class Calibration:
     interval: tuple[float, float]
     ece: dict[str, float]
     balanced_accuracy: dict[str, float]
+    held_out: dict[str, Any]
+    warnings: list[str]
     fitted_on: str
     members: list[dict[str, Any]]
     table_hash: str
@@ -64,64 +76,63 @@ def calibrate(lodo: Lodo, out: Path) -> Calibration:
 
     Temperature and bias first (negative log likelihood), then the threshold on the calibrated confidences:
     that of greatest balanced accuracy over all figures pooled, as the organisers score, so that large domains
-    weigh more. HELD_OUT is a table for `amf evaluate`: each figure's confidence and class by the temperature,
-    bias and threshold of the other domains.
+    weigh more. HELD_OUT is a table for `amf evaluate`, of `held_out_answers`.
 
     Raises
     ------
-    DataError : a domain lacks a class.
+    DataError : a fold lacks a class.
     """
-    predictions = lodo.predictions
-    for domain, own in predictions.groupby("domain")["label"]:
+    predictions, figures = lodo.predictions, len(lodo.predictions)
+    for fold, own in predictions.groupby("fold")["label"]:
         if own.nunique() < 2:
-            raise DataError(f"{domain}: {own.sum()} of {len(own)} figures are AMF, expected both classes")
+            raise DataError(f"{fold}: {own.sum()} of {len(own)} figures are AMF, expected both classes")
 
     logits, labels = predictions["logit"].to_numpy(np.float64), predictions["label"].to_numpy(np.int64)
-    domains = predictions["domain"].to_numpy(object)
     temperature, bias = fit_scale_and_bias(logits, labels)
     before, after = expit(logits), expit(logits / temperature + bias)
     threshold = fit_threshold(predictions.assign(confidence=after))
-
-    held_out, called = np.empty(len(logits)), np.empty(len(logits), np.int64)
-    for domain in set(domains):
-        inside, others = domains == domain, domains != domain
-        their_temperature, their_bias = fit_scale_and_bias(logits[others], labels[others])
-        calibrated = expit(logits / their_temperature + their_bias)
-        held_out[inside] = calibrated[inside]
-        their_threshold = fit_threshold(predictions.assign(confidence=calibrated)[others])
-        called[inside] = calibrated[inside] >= their_threshold.value
+    answers = held_out_answers(predictions)
+    held_out = _worth(answers)
+    count, unseen = predictions["fold"].nunique(), "slide" if lodo.by_slide else "domain"
+    folds = f"one domain in {count} folds by slide" if lodo.by_slide else f"{count} domains"
     result = Calibration(
         temperature=temperature,
         bias=bias,
         threshold=threshold.value,
         interval=(threshold.low, threshold.high),
         ece={
-            "before": _calibration_error(before, labels),
-            "after": _calibration_error(after, labels),
-            "held_out": _calibration_error(held_out, labels),
+            name: float(calibration_error(labels, confidences)["expected_calibration_error"])
+            for name, confidences in (
+                ("before", before), ("after", after), ("held_out", answers["confidence"].to_numpy())
+            )
         },
         balanced_accuracy={
             "at_0.5": paper_metrics(before, labels)["BA"],
             "at_threshold": paper_metrics(after, labels, threshold.value)["BA"],
-            "held_out": paper_metrics(called, labels)["BA"],
         },
+        held_out=held_out,
+        warnings=list(_warnings(lodo, held_out)),
         fitted_on=(
-            f"{len(labels)} out-of-fold figures ({labels.sum()} AMF) of {len(set(domains))} domains, each "
-            f"scored by networks that never saw its domain ({lodo.names}; table {lodo.table_hash[:12]})"
+            f"{figures} out-of-fold figures ({labels.sum()} AMF) of {folds}, each scored by networks that "
+            f"never saw its {unseen} ({lodo.names}; table {lodo.table_hash[:12]})"
         ),
         members=[member.recipe.model_dump(mode="json") for member in lodo.members],
         table_hash=lodo.table_hash,
-    )
+    )  # fmt: skip
 
     write_text(out / f"{CALIBRATION}.json", json.dumps(dataclasses.asdict(result), indent=1) + "\n")
-    with written_whole(out / HELD_OUT) as partial:
-        classes = np.array(CLASSES)[called]
-        answers = predictions[["image", "slide", "domain", "label"]]
-        answers.assign(**{"class": classes, "confidence": held_out}).to_csv(partial, index=False)
-    with written_whole(out / f"{CALIBRATION}.md") as partial:
+    write_csv(answers[["image", "slide", "domain", "label", "class", "confidence"]], out / HELD_OUT)
+    report = calibration_report(result)
+    if not lodo.by_slide:
         costs = threshold_costs(predictions.assign(confidence=after), threshold.value)
-        partial.write_text(calibration_report(result, costs), encoding="utf-8")
-    draw_threshold_curve(after, labels, domains, threshold, out / "threshold-curve.png")
+        report += (
+            "\nA threshold picked on one domain, and what it would have cost on the others:\n\n"
+            + markdown(costs, "picked on")
+        )
+    write_text(out / f"{CALIBRATION}.md", report)
+    draw_threshold_curve(
+        after, labels, predictions["fold"].to_numpy(object), threshold, out / "threshold-curve.png"
+    )
     draw_calibration(before, after, labels, out / "reliability.png")
     return result
 
@@ -130,62 +141,56 @@ def fit_scale_and_bias(logits: ArrayLike, labels: ArrayLike) -> tuple[float, flo
     """Find the temperature T and the bias b of least negative log likelihood of sigmoid(logit / T + b).
 
     Platt scaling (Platt, Advances in Large Margin Classifiers, 1999; Guo et al., ICML 2017). Training that
-    draws both classes equally often overstates P(atypical); only the bias can take that back. T is searched
-    between 1/20 and 20, b between -20 and 20.
+    draws both classes equally often overstates P(atypical); only the bias can take that back. T is kept
+    between 1 / MAX_SCALE and MAX_SCALE, so that it never turns the order around.
 
     Parameters
     ----------
-    logits, labels : (N,), labels 0 or 1 (AMF).
+    logits, labels : (N,), labels 0 or 1 (AMF), both present.
     """
-    z, y = np.asarray(logits, np.float64), np.asarray(labels, np.float64)
-
-    def loss_and_slope(parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        scale, bias = parameters
-        shifted = scale * z + bias
-        error = expit(shifted) - y
-        slope = np.array([np.mean(error * z), np.mean(error)])
-        return float(np.mean(np.logaddexp(0, shifted) - y * shifted)), slope
-
-    bounds = [(1 / 20, 20), (-20, 20)]
-    exact = {"ftol": 1e-15, "gtol": 1e-9}  # the default tolerance would stop at four digits
-    found = minimize(loss_and_slope, [1.0, 0.0], jac=True, bounds=bounds, options=exact)
-    scale, bias = found.x.tolist()
-    return 1 / scale, bias
+    z, y = np.asarray(logits, np.float64), np.asarray(labels, np.int64)
+    free = LogisticRegression(C=np.inf, tol=1e-10).fit(z[:, None], y).coef_.item()
+    scale = float(np.clip(free, 1 / MAX_SCALE, MAX_SCALE))
+    # Under the best bias for a scale, the mean confidence is the share of AMF.
+    reach = scale * np.abs(z).max() + 40
+    return 1 / scale, float(brentq(lambda bias: expit(scale * z + bias).mean() - y.mean(), -reach, reach))
 
 
-def threshold_costs(predictions: DataFrame, pooled: float) -> DataFrame:
-    """What a threshold picked on one domain alone costs the figures of all the others.
+def held_out_answers(predictions: DataFrame) -> DataFrame:
+    """The predictions with confidence, predicted and class, by what the other folds choose for each fold.
 
-    Parameters
-    ----------
-    predictions : domain, slide, label, confidence; pooled : the threshold of all domains together.
-
-    Returns
-    -------
-    One row a domain: n, AMF, its threshold and interval, the BA of its own figures there, the BA of the
-    others' figures there and at the pooled threshold, and the cost = the latter minus the former.
+    They choose temperature, bias and threshold: a fold's own labels take no part in its answers.
     """
-    rows = {}
-    for domain, own in predictions.groupby("domain"):
-        others = predictions[predictions["domain"] != domain]
-        picked = fit_threshold(own)
-        there, together = (
-            paper_metrics(others["confidence"], others["label"], cut)["BA"] for cut in (picked.value, pooled)
+    parts = []
+    for _, own in predictions.groupby("fold"):
+        others = predictions.drop(index=own.index)
+        temperature, bias = fit_scale_and_bias(others["logit"], others["label"])
+        own, others = (
+            frame.assign(confidence=expit(frame["logit"] / temperature + bias)) for frame in (own, others)
         )
-        rows[domain] = {
-            "n": len(own),
-            "AMF": int(own["label"].sum()),
-            "threshold": picked.value,
-            "95 % interval": _interval(picked),
-            "own BA there": paper_metrics(own["confidence"], own["label"], picked.value)["BA"],
-            "others' BA there": there,
-            "others' BA at the pooled threshold": together,
-            "cost": together - there,
-        }
-    return DataFrame.from_dict(rows, orient="index")
+        parts.append(own.assign(predicted=(own["confidence"] >= fit_threshold(others).value).astype(int)))
+    answers = concat(parts).loc[predictions.index]
+    return answers.assign(**{"class": np.array(CLASSES)[answers["predicted"]]})
 
 
-def calibration_report(calibration: Calibration, costs: DataFrame) -> str:
+def _worth(answers: DataFrame) -> dict[str, Any]:
+    scores, bounds = metrics_of(answers), intervals(answers, REPLICATES, seed=0)
+    names = ("balanced_accuracy", "roc_auc")
+    return {name: scores[name] for name in names} | {"intervals": {name: bounds[name] for name in names}}
+
+
+def _warnings(lodo: Lodo, held_out: dict[str, Any]) -> Iterator[str]:
+    if lodo.by_slide:
+        yield f"Calibration, threshold and measured values come from one domain: {BY_SLIDE}"
+    auc, interval = held_out["roc_auc"], held_out["intervals"]["roc_auc"]
+    if auc < USEFUL_AUC or (interval and interval[0] <= 0.5):
+        yield (
+            f"Near chance: {held_out_in_words(held_out)}; of a useful model, AUC and interval are well "
+            "above 0.5"
+        )
+
+
+def calibration_report(calibration: Calibration) -> str:
     """The calibration as Markdown."""
     low, high = calibration.interval
     ece, accuracy = calibration.ece, calibration.balanced_accuracy
@@ -193,18 +198,17 @@ def calibration_report(calibration: Calibration, costs: DataFrame) -> str:
         [
             f"Fitted on {calibration.fitted_on}.",
             "",
+            *(f"**{warning}.**\n" for warning in calibration.warnings),
             f"- temperature {calibration.temperature:.4f}, bias {calibration.bias:+.4f}",
             f"- threshold {calibration.threshold:.4f} "
             f"(95 % of the resampled best cuts: {low:.3f} to {high:.3f})",
             f"- expected calibration error: before {ece['before']:.4f}, after {ece['after']:.4f}, "
-            f"with each domain's temperature and bias from the others {ece['held_out']:.4f}",
+            f"with each fold's temperature and bias from the others {ece['held_out']:.4f}",
             f"- balanced accuracy, all figures pooled: at 0.5 {accuracy['at_0.5']:.4f}, at the threshold "
-            f"{accuracy['at_threshold']:.4f} (these figures chose it), with each domain's temperature, "
-            f"bias and threshold from the others {accuracy['held_out']:.4f}",
+            f"{accuracy['at_threshold']:.4f} (these figures chose it)",
+            f"- {held_out_in_words(calibration.held_out)}, with each fold's temperature, bias and threshold "
+            "from the others",
             "",
-            "A threshold picked on one domain, and what it would have cost on the others:",
-            "",
-            markdown(costs, "picked on"),
         ]
     )
 
@@ -228,12 +232,36 @@ def calibrate_bundle(calibration: Calibration, folder: Path) -> BundleSpec:
         provenance={**spec.provenance, "calibration": dataclasses.asdict(calibration)},
     )
     write_spec(folder, spec)
-    write_text(folder / CARD, model_card(spec))
+    write_card(folder, spec)
+    return spec
+
+
+def set_threshold(folder: Path, threshold: float) -> BundleSpec:
+    """Set a bundle's threshold by hand, which the bundle and its card say from then on.
+
+    A bundle.json that was itself edited by hand is taken as it stands, and signed.
+
+    Raises
+    ------
+    BundleError : there is no sound bundle.
+    DataError : the threshold is not between 0 and 1.
+    """
+    if not 0 < threshold < 1:
+        raise DataError(f"--threshold is {threshold}, expected a number between 0 and 1")
+    spec = read_spec(folder, signed=False)
+    spec = dataclasses.replace(
+        spec,
+        threshold=threshold,
+        fitted_on=spec.fitted_on.removesuffix(BY_HAND) + BY_HAND,
+        provenance={**spec.provenance, "threshold": f"set by hand, {spec.threshold:.6g} before"},
+    )
+    write_spec(folder, spec)
+    write_card(folder, spec)
     return spec
 
 
 def _check_same_networks(calibration: Calibration, spec: BundleSpec, folder: Path) -> None:
-    """Compare all that decides a logit: table, recipes (weights, training, seed), each member's network."""
+    """Compare what decides a logit: the table, and the recipes (weights, network, training, seed)."""
     provenance = spec.provenance
     table = provenance.get("data", {}).get("table")
     if table != calibration.table_hash:
@@ -244,26 +272,7 @@ def _check_same_networks(calibration: Calibration, spec: BundleSpec, folder: Pat
     # Bundles of one member had its recipe under the key `recipe`.
     contents = provenance.get("members") or [provenance.get("recipe")]
     trained = [parse_recipe(content, f"{folder / FILE_NAME}, provenance") for content in contents]
-    if len(trained) != len(spec.members):
-        raise DataError(f"{folder} has {len(spec.members)} members and the recipes of {len(trained)}")
     scored = [parse_recipe(member, "the calibration") for member in calibration.members]
     if sorted(trained, key=member_name) != sorted(scored, key=member_name):
         names = ["; ".join(map(member_name, recipes)) for recipes in (trained, scored)]
         raise DataError(f"{folder} is of other recipes ({names[0]}) than the predictions ({names[1]})")
-    for recipe, member in zip(trained, spec.members, strict=True):
-        expected = member_spec(recipe.model)
-        found = dataclasses.replace(member, weights=expected.weights, sha256=expected.sha256)
-        for part in dataclasses.fields(found):
-            if getattr(found, part.name) != getattr(expected, part.name):
-                raise DataError(
-                    f"{folder} has a member with {part.name} {getattr(found, part.name)}, "
-                    f"the predictions are of {member_name(recipe)} with {getattr(expected, part.name)}"
-                )
-
-
-def _calibration_error(confidences: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
-    return float(calibration_error(labels, confidences)["expected_calibration_error"])
-
-
-def _interval(threshold: Threshold) -> str:
-    return f"{threshold.low:.3f}–{threshold.high:.3f}"

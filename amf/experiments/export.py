@@ -10,19 +10,16 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from amf.errors import DataError
-from amf.experiments.card import model_card
+from amf.experiments.card import write_card
 from amf.experiments.int8 import as_int8
 from amf.experiments.record import versions
-from amf.files import write_text
 from amf.model.bundle import write
 from amf.model.classifier import Classifier
 from amf.model.spec import BundleSpec, MemberSpec
 from amf.training.learner import BEST
 from amf.training.network import build_classifier, merge_adapters, trainable_state
-from amf.training.recipe import Model, Recipe, read_recipe
+from amf.training.recipe import Recipe, read_recipe
 from amf.training.tied_weights import untie
-
-CARD = "MODEL_CARD.md"
 
 
 def trained_classifier(run: Path) -> tuple[Recipe, Classifier]:
@@ -53,15 +50,10 @@ def trained_classifier(run: Path) -> tuple[Recipe, Classifier]:
 def member_of(run: Path) -> tuple[MemberSpec, Mapping[str, Tensor]]:
     """One run as a bundle's member: its description, and its weights with the adapters merged in."""
     recipe, classifier = trained_classifier(run)
-    spec = recipe.model
-    if spec.lora:
+    model = recipe.model
+    if model.lora:
         merge_adapters(classifier.backbone)
-    return member_spec(spec), classifier.state_dict()
-
-
-def member_spec(model: Model) -> MemberSpec:
-    """How a bundle describes a recipe's network, before its weights are written."""
-    return MemberSpec(
+    spec = MemberSpec(
         backbone=model.backbone,
         arguments=model.arguments,
         head=model.head,
@@ -71,6 +63,7 @@ def member_spec(model: Model) -> MemberSpec:
         sha256="",
         dtype=model.storage,
     )
+    return spec, classifier.state_dict()
 
 
 def export(
@@ -113,5 +106,5 @@ def export(
         fitted_on=fitted_on,
         provenance=provenance,
     )
-    write_text(target / CARD, model_card(spec))
+    write_card(target, spec)
     return spec

@@ -1,15 +1,14 @@
 """The final model (paper, Final Model): pooled data, 95 % to train on, 5 % to choose the epoch by."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pandas import DataFrame
-
 from amf.data.figures import Figures
 from amf.data.splits import monitor_split
 from amf.errors import DataError
-from amf.experiments.calibration import calibrate
+from amf.experiments.calibration import Calibration, calibrate
 from amf.experiments.export import export
 from amf.experiments.folds import best_epoch, slug
 from amf.experiments.lodo import Lodo, member_name
@@ -62,7 +61,7 @@ def run_final(members: Sequence[Recipe], figures: Figures, lodo: Lodo, out: Path
 
 def bundle_final(
     members: Sequence[Recipe], figures: Figures, lodo: Lodo, runs: list[Path], out: Path, target: Path
-) -> BundleSpec:
+) -> tuple[BundleSpec, Calibration]:
     """Calibrate from the LODO run (see `calibrate`); export the members as one bundle with its card."""
     calibration = calibrate(lodo, out)
     labels, domains = figures.table["label"], ", ".join(figures.domains)
@@ -77,6 +76,7 @@ def bundle_final(
         f"{member_name(member)}: {best_epoch(member, run)} of {lodo.horizon(member)}"
         for member, run in zip(members, runs, strict=True)
     ]
+    fold, folds = ("fold", "slides") if lodo.by_slide else ("domain", "domains")
     record: dict[str, Any] = {
         "summary": " ".join(networks) + several,
         "data": {
@@ -86,19 +86,19 @@ def bundle_final(
             "calibrated on": calibration.fitted_on,
             "table": figures.table_hash,
         },
-        "metrics": _held_out_metrics(lodo.predictions),
+        "metrics": _held_out_metrics(lodo, fold),
         "members": [member.model_dump(mode="json") for member in members],
-        "calibration": {"interval": [low, high], "ece": calibration.ece},
+        "calibration": dataclasses.asdict(calibration),
         "made_with": {
             "best epoch by member": "; ".join(epochs),
             "threshold interval": f"{low:.3f} to {high:.3f} (95 % of bootstrapped best cuts)",
             "expected calibration error out of fold": f"{calibration.ece['before']:.3f} before and "
-            f"{calibration.ece['held_out']:.3f} with each domain's temperature and bias from the others",
-            "measured": "out of fold, each domain by networks that never saw it, at the threshold that the "
-            "other domains choose; not on this bundle's own members, which saw all domains",
+            f"{calibration.ece['held_out']:.3f} with each {fold}'s temperature and bias from the others",
+            "measured": f"out of fold, each {fold} by networks that never saw it, at the threshold that the "
+            f"other {fold}s choose; not on this bundle's own members, which saw all {folds}",
         },
     }
-    return export(
+    spec = export(
         runs,
         target,
         name=" and ".join(dict.fromkeys(member.name for member in members)),
@@ -109,6 +109,7 @@ def bundle_final(
         record=record,
         patches=figures.patches,
     )
+    return spec, calibration
 
 
 def _epoch_chosen_on(members: Sequence[Recipe]) -> str:
@@ -130,15 +131,16 @@ def _origin(model: Model) -> str:
     return places.get(model.weights, model.weights)
 
 
-def _held_out_metrics(predictions: DataFrame) -> dict[str, dict[str, Any]]:
-    summary = with_mean_and_std(score_domains(predictions))
-    return {
-        f"{name}, held out" if name in set(predictions["domain"]) else f"{name} over domains": {
-            key: row[column]
-            for key, column in (
-                ("figures", "n"), ("AMF", "AMF"), ("AUC", "AUC"), ("BA", "BA fitted"),
-                ("AMF recall", "AMF recall fitted"), ("NMF recall", "NMF recall fitted"),
-            )
-        }
-        for name, row in summary.iterrows()
+def _held_out_metrics(lodo: Lodo, fold: str) -> dict[str, dict[str, Any]]:
+    columns = {
+        "figures": "n", "AMF": "AMF", "AUC": "AUC", "BA": "BA fitted",
+        "AMF recall": "AMF recall fitted", "NMF recall": "NMF recall fitted",
     }  # fmt: skip
+    scores = score_domains(lodo.predictions)
+    rows = with_mean_and_std(scores).iterrows()
+    return {
+        f"{name}, held out" if name in scores.index else f"{name} over {fold}s": {
+            key: row[column] for key, column in columns.items()
+        }
+        for name, row in rows
+    }

@@ -121,8 +121,8 @@ def held_out_splits(table: DataFrame) -> list[Split]:
     slides = min(table["slide"][table["label"] == label].nunique() for label in (0, 1))
     if slides < 2:
         raise DataError(
-            f"the table has one domain, and {slides} slides with AMF or with NMF, expected at least 2 of "
-            "each to leave one out"
+            f"the table has one domain, and AMF or NMF on {slides} of its slides, expected at least 2 to "
+            "leave one out"
         )
     return group_kfold(table, min(SLIDE_FOLDS, slides), seed=0)
 

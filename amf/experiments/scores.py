@@ -94,6 +94,38 @@ def called(predictions: DataFrame, summary: DataFrame) -> DataFrame:
     return predictions.assign(page=0, confidence=confidence, predicted=predicted)
 
 
+def threshold_costs(predictions: DataFrame, pooled: float) -> DataFrame:
+    """What a threshold picked on one domain alone costs the figures of all the others.
+
+    Parameters
+    ----------
+    predictions : domain, slide, label, confidence; pooled : the threshold of all domains together.
+
+    Returns
+    -------
+    One row a domain: n, AMF, its threshold and interval, the BA of its own figures there, the BA of the
+    others' figures there and at the pooled threshold, and the cost = the latter minus the former.
+    """
+    rows = {}
+    for domain, own in predictions.groupby("domain"):
+        others = predictions[predictions["domain"] != domain]
+        picked = fit_threshold(own)
+        there, together = (
+            paper_metrics(others["confidence"], others["label"], cut)["BA"] for cut in (picked.value, pooled)
+        )
+        rows[domain] = {
+            "n": len(own),
+            "AMF": int(own["label"].sum()),
+            "threshold": picked.value,
+            "95 % interval": span([picked.low, picked.high]),
+            "own BA there": paper_metrics(own["confidence"], own["label"], picked.value)["BA"],
+            "others' BA there": there,
+            "others' BA at the pooled threshold": together,
+            "cost": together - there,
+        }
+    return DataFrame.from_dict(rows, orient="index")
+
+
 def ranking(summaries: Mapping[str, DataFrame]) -> DataFrame:
     """LODO runs, best first: by the mean over domains of the BA at the other domains' threshold.
 

@@ -81,8 +81,8 @@ class Bundle:
         return Bundle(dataclasses.replace(self.spec, members=tuple(specs)), self.members[:count])
 
 
-def read_spec(folder: Path) -> BundleSpec:
-    """Read and check bundle.json alone.
+def read_spec(folder: Path, signed: bool = True) -> BundleSpec:
+    """Read and check bundle.json alone; one that was edited by hand is taken where it need not be `signed`.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def read_spec(folder: Path) -> BundleSpec:
     """
     path = folder / FILE_NAME
     try:
-        return description.parse(read_description(folder))
+        return description.parse(read_description(folder), signed)
     except OSError as error:
         raise BundleError(f"{path} cannot be read: {error.strerror or error}") from error
     except ValueError as error:

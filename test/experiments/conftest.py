@@ -9,10 +9,7 @@ import yaml
 from accelerate.state import AcceleratorState, PartialState
 
 from amf.cli import main
-from amf.data.figures import PATCHES, TABLE
-from amf.data.packed import pack
-from amf.data.table import write_table
-from test.support.drawn import draw_patches, drawn_table
+from test.support.drawn import drawn_table, pack_noise
 
 RECIPE: dict[str, Any] = {
     "name": "tiny",
@@ -43,15 +40,7 @@ def fresh_accelerator() -> None:
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `amf data` leaves: 120 drawn figures in three domains."""
-    return drawn_data(tmp_path_factory.mktemp("data"), domains=3)
-
-
-def drawn_data(folder: Path, domains: int) -> Path:
-    table = drawn_table(120, domains=domains)
-    draw_patches(table, folder / "images")
-    pack(table, folder / "images", folder / PATCHES)
-    write_table(table, folder / TABLE)
-    return folder
+    return pack_noise(drawn_table(120, domains=3), tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture

@@ -15,11 +15,11 @@ from amf.evaluation.metrics import metrics_of
 from amf.evaluation.predictions import Predictions, read
 from amf.evaluation.threshold import fit_threshold
 from amf.experiments.ablation import differences
-from amf.experiments.calibration import HELD_OUT, calibrate, threshold_costs
+from amf.experiments.calibration import HELD_OUT, calibrate
 from amf.experiments.lodo import Lodo, Member
 from amf.experiments.paper import paper_metrics
 from amf.experiments.record import markdown, with_mean_and_std
-from amf.experiments.scores import compare_lodo, score_domains, score_groups
+from amf.experiments.scores import compare_lodo, score_domains, score_groups, threshold_costs
 from amf.training.recipe import read_recipe, read_recipes, read_variants
 from test.support.small import compact_recipe
 
@@ -244,7 +244,7 @@ def test_calibration_recovers_temperature_bias_and_threshold(tmp_path: Path) -> 
     saved = json.loads((tmp_path / "out" / "calibration.json").read_text())
     assert (saved["temperature"], saved["threshold"]) == (found.temperature, found.threshold)
     answers = read(tmp_path / "out" / HELD_OUT).figures
-    assert metrics_of(answers)["balanced_accuracy"] == pytest.approx(found.balanced_accuracy["held_out"])
+    assert metrics_of(answers)["balanced_accuracy"] == pytest.approx(found.held_out["balanced_accuracy"])
     assert answers["confidence"].mean() == pytest.approx(predictions["label"].mean(), abs=0.02)
     for plot in ("threshold-curve.png", "reliability.png"):
         assert (tmp_path / "out" / plot).stat().st_size > 10_000

@@ -13,7 +13,8 @@ from amf.data.packed import pack
 from amf.data.sources import SOURCES
 from amf.data.table import write_table
 from amf.errors import DataError
-from amf.experiments.export import CARD, export, trained_classifier
+from amf.experiments.card import CARD
+from amf.experiments.export import export, trained_classifier
 from amf.inference.job import OUTPUT_NAME
 from amf.inference.predict import Predictor, score
 from amf.model import bundle

@@ -16,11 +16,15 @@ from numpy.typing import NDArray
 from amf.cli import main
 from amf.data.figures import open_figures
 from amf.errors import DataError
+from amf.evaluation import predictions as evaluation
+from amf.evaluation.bootstrap import intervals
+from amf.evaluation.metrics import metrics_of
 from amf.experiments import lodo
 from amf.experiments.calibration import Calibration, calibrate, calibrate_bundle, fit_scale_and_bias
 from amf.inference import job
 from amf.model.bundle import load, read_spec, write_spec
 from amf.training.recipe import override, read_recipe
+from test.support.drawn import drawn_table, pack_noise
 
 Write = Callable[..., Path]
 
@@ -119,9 +123,9 @@ def sealed(data: Path, finished: Path, make_bundle: Callable[..., Path]) -> Call
     """A bundle as `amf final` would make it of the finished run's member, but for the given differences."""
     (member,) = lodo.read_lodo([finished]).members
 
-    def make(changes: dict[str, object] | None = None, table: str = "", members: int = 1) -> Path:
+    def make(changes: dict[str, object] | None = None, table: str = "") -> Path:
         model = member.recipe.model
-        folder = make_bundle(arguments=model.arguments, image=model.image, threshold=0.9, members=members)
+        folder = make_bundle(arguments=model.arguments, image=model.image, threshold=0.9)
         recipe = override(member.recipe, changes or {}).model_dump(mode="json")
         provenance = {"members": [recipe], "data": {"table": table or open_figures(data).table_hash}}
         write_spec(folder, dataclasses.replace(read_spec(folder), provenance=provenance))
@@ -151,7 +155,6 @@ def test_calibrate_writes_into_a_bundle_of_the_same_network(
         ({"changes": {"optimise.seed": 1}}, "is of other recipes (tiny, seed 1) than the predictions"),
         ({"changes": {"model.views": 8}}, "is of other recipes"),
         ({"table": "f" * 64}, "was trained on the table ffffffffffff"),
-        ({"members": 2}, "has 2 members and the recipes of 1"),
     ],
 )
 def test_calibrate_refuses_a_bundle_of_another_network(
@@ -168,3 +171,77 @@ def test_calibrate_refuses_a_bundle_that_does_not_say_how_it_was_trained(
 ) -> None:
     with pytest.raises(DataError, match="was trained on the table None"):
         calibrate_bundle(calibration, make_bundle())
+
+
+def test_of_one_domain_final_calibrates_by_folds_of_slides_and_says_so(
+    write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A laboratory's own figures; they are noise here, so the bundle is near chance and says that, too."""
+    data, out = pack_noise(drawn_table(120, domains=1), tmp_path / "data"), tmp_path / "out"
+    recipe = str(write())
+    assert main(["lodo", recipe, "--data", str(data), "--out", str(out)]) == 2
+    assert "has one domain, domain 0, and none to leave out: `amf final`" in capsys.readouterr().err
+    assert main(["final", recipe, "--data", str(data), "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "tiny, seed 0: fold 5/5, held out: " in said
+
+    predictions, table = pd.read_csv(out / "lodo" / "out-of-fold.csv"), open_figures(data).table
+    assert sorted(predictions["image"]) == sorted(table["image"])
+    assert predictions.groupby("slide")["fold"].nunique().eq(1).all(), "a slide is in one fold"
+    spec = load(out / "bundle").spec
+    assert (
+        "of one domain in 5 folds by slide, each scored by networks that never saw its slide"
+        in spec.fitted_on
+    )
+    assert "fold 1 of 5, held out" in spec.provenance["metrics"]
+    answers = evaluation.read(out / "held-out.csv").figures
+    auc, (low, high) = metrics_of(answers)["roc_auc"], intervals(answers, 2000, 0)["roc_auc"] or (0, 0)
+    found = f"AUC {auc:.3f} (95 % interval {low:.3f}–{high:.3f}), BA "
+    assert f"out of fold, all figures pooled: {found}" in said
+    card = (out / "bundle" / "MODEL_CARD.md").read_text()
+    for text in (said, card):
+        assert "do not tell how the model does on another scanner, laboratory or tumour" in text
+        assert f"Near chance: out of fold, all figures pooled: {found}" in text
+
+
+def test_one_domain_with_a_single_slide_of_a_class_is_refused(
+    write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = drawn_table(40, domains=1)
+    table["label"] = (table["slide"] == "drawn/0").astype(int)
+    data = pack_noise(table, tmp_path / "data")
+    assert main(["final", str(write()), "--data", str(data), "--out", str(tmp_path / "out")]) == 2
+    assert "one domain, and AMF or NMF on 1 of its slides, expected at least 2" in capsys.readouterr().err
+
+
+def test_a_threshold_is_set_by_hand(
+    make_bundle: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = make_bundle(threshold=0.5)
+    before = json.loads((folder / "bundle.json").read_text())
+    assert main(["calibrate", str(folder), "--threshold", "0.25"]) == 0
+    spec = load(folder).spec
+    assert (spec.threshold, spec.provenance["threshold"]) == (0.25, "set by hand, 0.5 before")
+    assert spec.fitted_on == "nothing: random weights (threshold set by hand)"
+    assert json.loads((folder / "bundle.json").read_text())["sha256"] != before["sha256"]
+    card = (folder / "MODEL_CARD.md").read_text()
+    assert (
+        "atypical from threshold 0.2500 on.\nFitted on nothing: random weights (threshold set by hand)"
+        in card
+    )
+
+    # One who edits bundle.json is refused in a sentence that names the way, and the way is open.
+    edited = (folder / "bundle.json").read_text().replace('"threshold": 0.25', '"threshold": 0.3')
+    (folder / "bundle.json").write_text(edited)
+    capsys.readouterr()
+    assert main(["inspect", str(folder)]) == 3
+    assert "does not match its sha256 (`amf calibrate BUNDLE --threshold X`" in capsys.readouterr().err
+    assert main(["calibrate", str(folder), "--threshold", "0.3"]) == 0
+    assert load(folder).spec.threshold == 0.3
+    assert load(folder).spec.fitted_on == spec.fitted_on
+
+    for wrong in ("0", "1", "nan"):
+        assert main(["calibrate", str(folder), "--threshold", wrong]) == 2
+        assert "expected a number between 0 and 1" in capsys.readouterr().err
+    assert main(["calibrate", "--threshold", "0.3"]) == 2
+    assert main(["calibrate", str(folder)]) == 2

@@ -43,6 +43,14 @@ def draw_patches(table: DataFrame, root: Path, seed: int = 0) -> np.ndarray:
     return patches
 
 
+def pack_noise(table: DataFrame, folder: Path) -> Path:
+    """Write a table and noise for its patches as `amf data` does; returns the folder."""
+    draw_patches(table, folder / "images")
+    pack(table, folder / "images", folder / "patches.npy", workers=1)
+    write_table(table, folder / "table.csv")
+    return folder
+
+
 def pack_figures(folder: Path, figures: int = 96, seed: int = 0) -> None:
     """Write table.csv and patches.npy as `amf data` does, of figures that can be told apart.
 
