@@ -54,7 +54,7 @@ expected: .venv/run.stamp
 	@$(INSTALL) requirements.txt
 	@touch $@
 
-.venv/test.stamp: requirements-train.txt .venv/run.stamp
+.venv/test.stamp: $(wildcard requirements*.txt) .venv/run.stamp
 	@echo "== installing the packages for training and tests into .venv/ (some minutes, once)"
-	@$(INSTALL) requirements.txt --requirement requirements-train.txt
+	@$(INSTALL) requirements.txt $(patsubst %,--requirement %,$(wildcard requirements-*.txt))
 	@touch $@
