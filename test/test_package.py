@@ -184,9 +184,10 @@ def test_the_commands_of_an_extra_find_their_packages(
 
 @pytest.mark.parametrize("version", ["3.12", "3.13"])
 def test_other_versions_of_python_compile_and_import_the_package(
-    version: str, wheel: Path, tmp_path: Path
+    version: str, wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     python = shutil.which(f"python{version}")
+    monkeypatch.setenv("PYENV_VERSION", version)  # where pyenv's stand-in is what was found
     if python is None or subprocess.run([python, "-V"], capture_output=True).returncode:
         pytest.skip(f"no Python {version} is at hand")
     shutil.unpack_archive(wheel, tmp_path, "zip")

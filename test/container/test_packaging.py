@@ -125,7 +125,7 @@ def test_the_image_says_where_it_comes_from(name):
     assert f'--build-arg "{name.upper()}=${name}"' in (ROOT / "build.sh").read_text()
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-train.txt"])
+@pytest.mark.parametrize("name", sorted(path.name for path in ROOT.glob("requirements*.txt")))
 def test_every_requirement_is_pinned(name):
     lines = [line.split("#")[0].strip() for line in (ROOT / name).read_text().splitlines()]
     lines = [line for line in lines if line and line != "-r requirements.txt"]
