@@ -48,7 +48,13 @@ GROUPS = {  # what people do -> command = module of amf.commands -> one line of 
     },
 }
 
-EXTRA_OF = {"openslide": "slides", "snakemake": "workflow"}
+EXTRA_OF = {
+    **dict.fromkeys(
+        ("captum", "jinja2", "markupsafe", "openslide", "pydicom", "shapely", "tifffile", "wsidicom"),
+        "slides",
+    ),
+    "snakemake": "workflow",
+}
 """The extra that installs a package; those of `train` are not listed."""
 
 
@@ -145,7 +151,7 @@ def main(argv: list[str] | None = None) -> int:
         if package in ("", "amf"):  # a bug of ours, not a missing package
             raise
         extra = EXTRA_OF.get(package, "train")
-        remedy = f"run `pip install '.[{extra}]'` in the checkout"
+        remedy = f"run `pip install 'amf[{extra}]'`, in a checkout '.[{extra}]'"
         return _refuse(f"`{name}` needs the package {package}, which is not installed: {remedy}", 2)
     return _refuse(f"{name} was interrupted", code) if code == Interrupted.exit_code else code
 

@@ -89,6 +89,8 @@ def _kind(image: str) -> Callable[[Path], Cut]:
 
 
 def _of_slide(path: Path) -> Cut:
+    from amf.data.slide import open_slide  # needs OpenSlide, which patches in files do not
+
     slide = open_slide(path)
 
     def cut(image: str) -> np.ndarray | str:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pandas as pd
 from pandas import DataFrame
-from sklearn.metrics import cohen_kappa_score
 
 from amf.data.loading import read_records
 from amf.errors import DataError
@@ -108,6 +107,8 @@ def _vote(place: str, record: dict[str, str]) -> dict[str, object]:
 
 def _kappa(table: DataFrame, first: str, second: str) -> str:
     """Cohen's kappa on the figures of which both said something."""
+    from sklearn.metrics import cohen_kappa_score  # a second to import, and reading votes does without
+
     both = table[(table[first] != "") & (table[second] != "")]
     names = f"{first} and {second}"
     if both.empty:
