@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from amf.data.open_slide import open_slide
 from amf.data.patch_file import read_image
 from amf.errors import AmfError, DataError, JobError, account
 from amf.inference.stack import read_stack
@@ -89,7 +88,7 @@ def _kind(image: str) -> Callable[[Path], Cut]:
 
 
 def _of_slide(path: Path) -> Cut:
-    from amf.data.slide import open_slide  # needs OpenSlide, which patches in files do not
+    from amf.data.open_slide import open_slide  # needs OpenSlide, which patches in files do not
 
     slide = open_slide(path)
 
