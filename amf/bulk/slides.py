@@ -86,11 +86,10 @@ def open_work(slide_path: Path, figures_path: Path, mpp: float | None = None) ->
     slide = open_slide(slide_path)
     resolution, notes = _resolution(slide, mpp)
     figures = read_figures(figures_path, Wanted(slide_path, resolution))
+    if figures.on_canvas:  # QuPath counts from the corner of what was scanned, and so do answers
+        figures = figures.moved(-slide.offset[0], -slide.offset[1])
     notes += [*figures.notes, figures.summary(figures_path)]
-    items = [
-        _item(slide, figure, number, figures.on_canvas, resolution)
-        for number, figure in enumerate(figures.figures)
-    ]
+    items = [_item(slide, figure, number, resolution) for number, figure in enumerate(figures.figures)]
     half = round(PATCH_PX * PATCH_UM_PER_PX / resolution / 2)  # px: a patch starts this far above its centre
     items.sort(key=lambda item: ((item.y - half) // slide.tile_height, item.x, item.y, item.number))
     return SlideWork(slide, items, figures, notes)
@@ -118,17 +117,13 @@ def _resolution(slide: Slide, given: float | None) -> tuple[float, list[str]]:
     return mpp, notes
 
 
-def _item(slide: Slide, figure: GivenFigure, number: int, on_canvas: bool, mpp: float) -> SlideFigure:
-    offset_x, offset_y = slide.offset
-    add_x, add_y = (0, 0) if on_canvas else slide.offset
+def _item(slide: Slide, figure: GivenFigure, number: int, mpp: float) -> SlideFigure:
     if figure.fault:
         truth = {"slide": str(slide.path), "x": None, "y": None, **figure.known}
         return SlideFigure(figure.name, slide.path, truth, slide, figure, number)
-    x, y = _whole(figure.x + add_x), _whole(figure.y + add_y)
-    # As QuPath counts, whatever the figures came in, so that a table that was written can be read again.
-    shown = {"x": figure.x + add_x - offset_x, "y": figure.y + add_y - offset_y}
+    x, y = _whole(figure.x + slide.offset[0]), _whole(figure.y + slide.offset[1])
     image = window_name(str(slide.path), x, y, mpp)
-    truth = {"slide": str(slide.path), **shown, **figure.known}
+    truth = {"slide": str(slide.path), "x": figure.x, "y": figure.y, **figure.known}
     return SlideFigure(image, slide.path, truth, slide, figure, number, x, y, mpp)
 
 

@@ -417,7 +417,7 @@ def test_the_folder_decides_between_slides_of_one_name() -> None:
             '[{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.9}]',
             "holds boxes without their images",
         ),
-        ("SQLite format 3\0" + 100 * "x", "is not a SlideRunner database"),
+        ("SQLite format 3\0" + 100 * "x", "is no database of SlideRunner or TIAToolbox"),
         ("PAR1", "is not a readable Parquet file"),
         ("", "is empty, expected a CSV file"),
         ({**UNIT, "features": []}, "f: 0 figures; expected some"),

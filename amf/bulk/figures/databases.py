@@ -2,7 +2,8 @@
 
 import sqlite3
 from collections import Counter
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import shapely
@@ -20,24 +21,19 @@ def read_database(path: Path, wanted: Wanted) -> GivenFigures:
     ------
     DataError : not such a database, or it knows other slides only.
     """
-    try:
-        # Read-only: a database in use, or on a read-only share, is opened without a lock file.
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
-            files = {uid: str(name) for uid, name in database.execute("SELECT uid, filename FROM Slides")}
-            own = of_slide(files.values(), path, wanted.slide)
-            classes = _classes(database)
-            deleted = "deleted" if "deleted" in _columns(database, "Annotations") else "0"
-            rows = database.execute(f"SELECT uid, slide, {deleted} FROM Annotations ORDER BY uid").fetchall()
-            order = "orderIdx" if "orderIdx" in _columns(database, "Annotations_coordinates") else "uid"
-            corners: dict[int, list[tuple[float, float]]] = {}
-            for uid, x, y in database.execute(
-                "SELECT annoId, coordinateX, coordinateY FROM Annotations_coordinates "
-                f"ORDER BY annoId, {order}"
-            ):
-                if x is not None and y is not None:
-                    corners.setdefault(uid, []).append((float(x), float(y)))
-    except (sqlite3.Error, ValueError) as error:
-        raise DataError(f"{path} is not a SlideRunner database: {error}") from error
+    with opened(path) as database:
+        files = {uid: str(name) for uid, name in database.execute("SELECT uid, filename FROM Slides")}
+        own = of_slide(files.values(), path, wanted.slide)
+        classes = _classes(database)
+        deleted = "deleted" if "deleted" in columns_of(database, "Annotations") else "0"
+        rows = database.execute(f"SELECT uid, slide, {deleted} FROM Annotations ORDER BY uid").fetchall()
+        order = "orderIdx" if "orderIdx" in columns_of(database, "Annotations_coordinates") else "uid"
+        corners: dict[int, list[tuple[float, float]]] = {}
+        for uid, x, y in database.execute(
+            f"SELECT annoId, coordinateX, coordinateY FROM Annotations_coordinates ORDER BY annoId, {order}"
+        ):
+            if x is not None and y is not None:
+                corners.setdefault(uid, []).append((float(x), float(y)))
     given = GivenFigures(on_canvas=True)
     for uid, slide, is_deleted in rows:
         name, known, of_class = f"{path} annotation {uid}", {"id": str(uid)}, classes.get(uid)
@@ -62,22 +58,38 @@ def read_database(path: Path, wanted: Wanted) -> GivenFigures:
     return given
 
 
-def _columns(database: sqlite3.Connection, table: str) -> set[str]:
+@contextmanager
+def opened(path: Path) -> Iterator[sqlite3.Connection]:
+    """A database to read only: one in use, or on a read-only share, is opened without a lock file.
+
+    Raises
+    ------
+    DataError : it is damaged, or lacks a table or column that is asked for.
+    """
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
+            yield database
+    except sqlite3.Error as error:
+        raise DataError(f"{path} is no database of SlideRunner or TIAToolbox: {error}") from error
+
+
+def columns_of(database: sqlite3.Connection, table: str) -> set[str]:
+    """The columns of a table; none where it is not there."""
     return {row[1] for row in database.execute(f"PRAGMA table_info({table})")}
 
 
 def _classes(database: sqlite3.Connection) -> dict[int, str]:
     """The class of each annotation that has one: the one agreed on, else the one that most labels name."""
-    if not _columns(database, "Classes"):
+    if not columns_of(database, "Classes"):
         return {}
     names = {uid: str(name) for uid, name in database.execute("SELECT uid, name FROM Classes")}
     votes: dict[int, Counter[str]] = {}
-    if {"annoId", "class"} <= _columns(database, "Annotations_label"):
+    if {"annoId", "class"} <= columns_of(database, "Annotations_label"):
         for uid, number in database.execute("SELECT annoId, class FROM Annotations_label"):
             if number in names:
                 votes.setdefault(uid, Counter())[names[number]] += 1
     found = {uid: counts.most_common(1)[0][0] for uid, counts in votes.items()}
-    if "agreedClass" in _columns(database, "Annotations"):
+    if "agreedClass" in columns_of(database, "Annotations"):
         agreed = database.execute("SELECT uid, agreedClass FROM Annotations")
         found |= {uid: names[number] for uid, number in agreed if number in names}
     return found

@@ -16,6 +16,12 @@ from amf.errors import DataError
 NOT_FIGURES = {"root", "tile", "tmacore"}
 """QuPath's object types that never are a mitotic figure, of any version and spelling."""
 
+KINDS = {"annotation", "detection", "cell", *NOT_FIGURES}
+"""All object types of QuPath."""
+
+OTHER_CLASS_KEYS = ("class", "category", "type")
+"""Where tools that are not QuPath put the class; QuPath itself put its object type into `type` once."""
+
 CHILDREN = ("childObjects", "children")
 """Where tools that keep QuPath's hierarchy put an object's own objects."""
 
@@ -32,6 +38,10 @@ def read_features(path: Path, content: Any, wanted: Wanted) -> GivenFigures:
     """
     given = GivenFigures(collection=_collection(path, content))
     assert given.collection is not None
+    # TIAToolbox counts from the corner of the whole canvas; no other tool writes this key.
+    given.on_canvas = any(
+        "class_value" in one for one in given.collection["features"] if isinstance(one, dict)
+    )
     written: list[Any] = []
     ids: set[str] = set()
     for number, feature in enumerate(_flat(given.collection["features"]), start=1):
@@ -103,16 +113,21 @@ def _flat(features: list[Any]) -> Iterator[Any]:
 
 
 def class_of(properties: Mapping[str, Any]) -> str | None:
-    """The name of an object's class, as any version of QuPath or GeoPandas spells it; None without one."""
+    """The name of an object's class, as QuPath, GeoPandas or TIAToolbox spells it; None without one."""
     found = properties.get("classification")
+    if found is None:
+        words = (properties.get(key) for key in OTHER_CLASS_KEYS)
+        found = next((word for word in words if isinstance(word, str) and _plain(word) not in KINDS), None)
     if isinstance(found, str) and found.lstrip().startswith("{"):  # GeoPandas writes objects as text
         try:
             found = json.loads(found)
         except ValueError:
             return found
     if isinstance(found, Mapping):
-        names = found.get("names")
-        found = found.get("name") or (": ".join(map(str, names)) if isinstance(names, list) else None)
+        name = found.get("name")
+        found = found.get("names") if name is None else name
+    if isinstance(found, list):  # a derived class, part by part
+        found = ": ".join(map(str, found))
     return str(found).strip() or None if found is not None else None
 
 
@@ -121,8 +136,11 @@ def _kind(feature: Mapping[str, Any], properties: Mapping[str, Any]) -> str:
     keys = ("objectType", "object_type", "type")
     kind = next((properties[key] for key in keys if isinstance(properties.get(key), str)), None)
     legacy = feature.get("id") if _is_type(feature.get("id")) else None
-    text = "".join(filter(str.isalnum, str(kind or legacy or "annotation"))).lower()
-    return text.removeprefix("path").removesuffix("object")
+    return _plain(str(kind or legacy or "annotation"))
+
+
+def _plain(kind: str) -> str:
+    return "".join(filter(str.isalnum, kind)).lower().removeprefix("path").removesuffix("object")
 
 
 def _is_type(identity: object) -> bool:

@@ -3,9 +3,14 @@
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import Any, Literal
+
+import shapely
+import shapely.affinity
+from shapely.errors import ShapelyError
 
 from amf.data.words import names_mitotic_figure
 from amf.errors import DataError
@@ -111,6 +116,14 @@ class GivenFigures:
         if not figure.fault:
             self.taken[of_class or "no class"] += 1
 
+    def moved(self, x: float, y: float) -> "GivenFigures":
+        """The same with all coordinates moved by so many px."""
+        figures = [one if one.fault else replace(one, x=one.x + x, y=one.y + y) for one in self.figures]
+        collection = self.collection
+        if collection is not None:
+            collection = {**collection, "features": [_moved(one, x, y) for one in collection["features"]]}
+        return replace(self, figures=figures, collection=collection)
+
     def summary(self, path: Path) -> str:
         """What was taken and what was passed over, in one line."""
         faults = sum(bool(figure.fault) for figure in self.figures)
@@ -120,6 +133,16 @@ class GivenFigures:
         if self.passed_over:
             text += f"; passed over {self.passed_over.total()}{_listed(self.passed_over)}"
         return text
+
+
+def _moved(feature: Mapping[str, Any], x: float, y: float) -> dict[str, Any]:
+    """A GeoJSON feature whose outlines are moved; one that is damaged stays as it was."""
+    moved = dict(feature)
+    for key in ("geometry", "nucleusGeometry"):
+        with suppress(ShapelyError, TypeError, ValueError, KeyError, IndexError, AttributeError):
+            shape = shapely.geometry.shape(feature[key])
+            moved[key] = shapely.geometry.mapping(shapely.affinity.translate(shape, x, y))
+    return moved
 
 
 def _listed(counts: Counter[str]) -> str:

@@ -11,6 +11,7 @@ from amf.bulk.figures.boxes import read_boxes
 from amf.bulk.figures.databases import read_database
 from amf.bulk.figures.features import read_features
 from amf.bulk.figures.given import GivenFigures, Wanted
+from amf.bulk.figures.store import is_store, read_store
 from amf.bulk.figures.tables import read_table
 from amf.data.loading import read_json
 from amf.errors import DataError
@@ -18,7 +19,7 @@ from amf.errors import DataError
 MAX_UNPACKED_BYTES = 2 << 30
 """Of a gzipped or zipped GeoJSON."""
 
-EXPECTED = "QuPath's GeoJSON, MIDOG's or COCO's JSON, a SlideRunner database, or a table with x and y"
+EXPECTED = "QuPath's GeoJSON, MIDOG's or COCO's JSON, a database of SlideRunner or TIAToolbox, or a table"
 
 
 def read_figures(path: Path, wanted: Wanted) -> GivenFigures:
@@ -43,7 +44,7 @@ def read_figures(path: Path, wanted: Wanted) -> GivenFigures:
 
 def _read(path: Path, start: bytes, wanted: Wanted) -> GivenFigures:
     if start.startswith(b"SQLite format 3\0"):
-        return read_database(path, wanted)
+        return read_store(path, wanted) if is_store(path) else read_database(path, wanted)
     if start.startswith((b"\x1f\x8b", b"PK\x03\x04")):
         content = _unpacked(path, gzipped=start.startswith(b"\x1f"))
     elif start.startswith(b"PAR1") or start.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] not in (b"{", b"["):
