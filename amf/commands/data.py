@@ -21,7 +21,9 @@ def run(
     ] = False,
 ) -> None:
     """Write the patch table, the rows removed from it, the packed patches and two plots."""
-    from amf.data.prepare import prepare
     from amf.data.recipe import load_data_recipe
 
-    prepare(load_data_recipe(recipe), root, out, skip_bad)
+    chosen = load_data_recipe(recipe)
+    from amf.data.prepare import prepare
+
+    prepare(chosen, root, out, skip_bad)

@@ -84,6 +84,8 @@ _Loader.add_implicit_resolver(_BOOL, re.compile("(?:true|True|TRUE|false|False|F
 
 def read_yaml(path: Path, error: type[AmfError] = RecipeError) -> Any:
     """Read a YAML file; raises as `read_text`, and where it is not YAML or gives a key twice."""
+    if path.suffix.lower() in (".csv", ".tsv", ".parquet"):
+        raise error(f"{path} is a table, expected a YAML file")
     text = read_text(path, error)
     try:
         return yaml.load(text, Loader=_Loader)

@@ -4,23 +4,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union
 
-import pandas as pd
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, create_model
+from pydantic import Discriminator, Field, Tag, ValidationError, create_model
 
 from amf.data.loading import read_yaml
+from amf.data.schema import RootPath, Section, first_fault
 from amf.data.sources import SOURCES, Reading, Source
-from amf.data.sources.base import RootPath
-from amf.data.splits import published_amibr_split
-from amf.data.table import combine
 from amf.errors import RecipeError
 
 OTHER_SIDE = "not on this side of AMi-Br's published split"
 
 
-class AmibrSide(BaseModel):
+class AmibrSide(Section):
     """One side of AMi-Br's published split: the figures that `file` lists, or AMi-Br's others."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     file: RootPath = "amibr_train_split.csv"
     side: Literal["train", "test"]
@@ -43,10 +38,16 @@ class DataRecipe:
         ------
         DataError: a file is missing or, unless `skip_bad`, a row is not usable.
         """
+        import pandas as pd
+
+        from amf.data.table import combine
+
         readings = [source.read(root, skip_bad) for source in self.sources]
         table, overlap = combine([reading.table for reading in readings])
         left_out = [*(reading.removed for reading in readings), overlap]
         if self.amibr_split is not None:
+            from amf.data.splits import published_amibr_split
+
             split = published_amibr_split(table, root / self.amibr_split.file)
             rows = split.train if self.amibr_split.side == "train" else split.held_out
             other = table.drop(index=list(rows)).assign(reason=OTHER_SIDE, detail=self.amibr_split.file)
@@ -71,11 +72,11 @@ def load_data_recipe(path: Path) -> DataRecipe:
     try:
         checked: Any = _schema().model_validate(content)
     except ValidationError as error:
-        raise RecipeError(f"{path}: {first_fault(error)}.") from None
+        raise RecipeError(f"{path}: {first_fault(error)}") from None
     return DataRecipe(tuple(checked.sources), checked.amibr_split)
 
 
-def _schema() -> type[BaseModel]:
+def _schema() -> type[Section]:
     """What a data recipe may hold: an entry's key `source` tells which of SOURCES the others belong to."""
     wrong = f"expected the key 'source' with one of {', '.join(sorted(SOURCES))}"
     entry: Any = Annotated[
@@ -88,7 +89,7 @@ def _schema() -> type[BaseModel]:
     ]
     return create_model(
         "DataRecipeFile",
-        __config__=ConfigDict(extra="forbid"),
+        __base__=Section,
         sources=(Annotated[list[entry], Field(min_length=1)], ...),
         amibr_split=(AmibrSide | None, None),
     )
@@ -97,11 +98,3 @@ def _schema() -> type[BaseModel]:
 def _source_of(entry: Any) -> str | None:
     name = entry.get("source") if isinstance(entry, dict) else None
     return name if isinstance(name, str) else None
-
-
-def first_fault(error: ValidationError) -> str:
-    """A validation error as one sentence: the first faulty key, what was found there, how many follow."""
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"]) or "the recipe"
-    more = f" (and {error.error_count() - 1} further faults)" if error.error_count() > 1 else ""
-    return f"{key}: {first['msg']}, found {first['input']!r}{more}"

@@ -51,11 +51,14 @@ def leave_one_domain_out(table: DataFrame) -> list[Split]:
     """
     domains = sorted(table["domain"].unique())
     if len(domains) < 2:
-        raise DataError(f"Leaving one domain out needs at least two domains, the table has only {domains}.")
+        raise DataError(
+            f"leaving one domain out needs at least two domains, the table has only {domains}: give its data "
+            "recipe the columns or constants of tumor, scanner, origin and species, or of domain"
+        )
     spread = table.groupby("slide")["domain"].nunique()
     if (spread > 1).any():
         raise DataError(
-            f"Slide {spread.idxmax()!r} belongs to {spread.max()} domains, expected one domain a slide."
+            f"slide {spread.idxmax()!r} belongs to {spread.max()} domains, expected one domain a slide"
         )
     held_out = [np.asarray(table["domain"] == domain) for domain in domains]
     return [_split(name, mask) for name, mask in zip(domains, held_out, strict=True)]
@@ -69,18 +72,18 @@ def group_kfold(table: DataFrame, folds: int, seed: int) -> list[Split]:
     DataError: fewer slides or fewer figures of a class than folds, or a fold that stays empty.
     """
     if folds < 2:
-        raise DataError(f"{folds} folds, expected at least 2.")
+        raise DataError(f"{folds} folds, expected at least 2")
     slides, rarest = table["slide"].nunique(), int(np.bincount(table["label"], minlength=2).min())
     if slides < folds or rarest < folds:
         raise DataError(
             f"{folds} folds need at least {folds} slides and {folds} figures of each class; "
-            f"the table has {slides} slides and {rarest} figures of the rarer class."
+            f"the table has {slides} slides and {rarest} figures of the rarer class"
         )
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
     splits = []
     for number, (_, rows) in enumerate(splitter.split(table, table["label"], table["slide"]), start=1):
         if not len(rows):
-            raise DataError(f"Fold {number} of {folds} is empty: {slides} slides are too few or too unequal.")
+            raise DataError(f"fold {number} of {folds} is empty: {slides} slides are too few or too unequal")
         splits.append(_split(f"fold {number} of {folds}", _mask(table, rows)))
     return splits
 
@@ -97,7 +100,7 @@ def monitor_split(table: DataFrame, fraction: float = 0.05, seed: int = 0) -> Sp
     """
     if not 0 < fraction <= 0.5:
         raise DataError(
-            f"The monitor split holds out a fraction of {fraction}, expected above 0 and at most 0.5."
+            f"the monitor split holds out a fraction of {fraction}, expected above 0 and at most 0.5"
         )
     splitter = StratifiedShuffleSplit(n_splits=1, test_size=fraction, random_state=seed)
     try:
@@ -110,7 +113,7 @@ def monitor_split(table: DataFrame, fraction: float = 0.05, seed: int = 0) -> Sp
     for side in (split.train, split.held_out):
         if table["label"].iloc[side].nunique() < 2:
             raise DataError(
-                f"A monitor split of {fraction:.0%} of {len(table)} figures lacks a class on one side."
+                f"a monitor split of {fraction:.0%} of {len(table)} figures lacks a class on one side"
             )
     return split
 
@@ -130,7 +133,7 @@ def published_amibr_split(table: DataFrame, csv: Path) -> Split:
         try:
             listed[(amibr_slide(row["dataset"], row["slide"]), whole(row["x"]), whole(row["y"]))] = place
         except DataError as fault:
-            raise DataError(f"{place}: {fault}.") from None
+            raise DataError(f"{place}: {fault}") from None
     amibr = table["slide"].str.startswith(("MIDOG21/", "TUPAC16/")).to_numpy()
     places = list(table[["slide", "x", "y"]].itertuples(index=False, name=None))
     train = np.array([place in listed for place in places])
@@ -138,15 +141,15 @@ def published_amibr_split(table: DataFrame, csv: Path) -> Split:
     absent = [place for figure, place in listed.items() if figure not in here]
     if absent:
         raise DataError(
-            f"{absent[0]}: figure not in the table; {len(absent)} of {len(listed)} listed are missing."
+            f"{absent[0]}: figure not in the table; {len(absent)} of {len(listed)} listed are missing"
         )
     if not (amibr & ~train).any():
-        raise DataError(f"{csv}: lists every AMi-Br figure of the table, so none is left to hold out.")
+        raise DataError(f"{csv}: lists every AMi-Br figure of the table, so none is left to hold out")
     if not train.any():
-        raise DataError(f"{csv}: lists no figure to train on.")
+        raise DataError(f"{csv}: lists no figure to train on")
     shared = set(table["slide"][train]) & set(table["slide"][amibr & ~train])
     if shared:
-        raise DataError(f"{csv}: slide {min(shared)!r} is on both sides ({len(shared)} such slides).")
+        raise DataError(f"{csv}: slide {min(shared)!r} is on both sides ({len(shared)} such slides)")
     return Split("AMi-Br published", np.flatnonzero(train), np.flatnonzero(amibr & ~train))
 
 

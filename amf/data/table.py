@@ -88,7 +88,7 @@ def validate(table: DataFrame, source: str) -> DataFrame:
         ["of_row", "index", "whole_row"], kind="stable"
     )
     more = f" (and {len(order) - 1} further faults)" if len(order) > 1 else ""
-    raise DataError(f"{source}: {_describe(order.iloc[0])}{more}.")
+    raise DataError(f"{source}: {_describe(order.iloc[0])}{more}")
 
 
 def _describe(fault: "Series") -> str:
@@ -118,7 +118,7 @@ def read_table(path: Path) -> DataFrame:
     """
     path = Path(path)
     if not path.is_file():
-        raise DataError(f"{path}: no such patch table; `amf data` writes one.")
+        raise DataError(f"{path}: no such patch table; `amf data` writes one")
     table = read_frame(path)
     return validate(table if _suffix(path) == ".parquet" else _from_text(table, str(path)), str(path))
 
@@ -144,7 +144,7 @@ def _numbers(text: "Series[str]", source: str, whole: bool = True) -> "Series[fl
     if wrong.any():
         row = int(wrong.to_numpy().argmax())
         kind = "a whole number" if whole else "a number"
-        raise DataError(f"{source}: row {row + 1}: {text.name} is {text.iloc[row]!r}, expected {kind}.")
+        raise DataError(f"{source}: row {row + 1}: {text.name} is {text.iloc[row]!r}, expected {kind}")
     return numbers
 
 
@@ -170,7 +170,7 @@ def write_removed(removed: DataFrame, table_path: Path) -> Path:
 
 def _suffix(path: Path) -> str:
     if path.suffix not in (".csv", ".parquet"):
-        raise DataError(f"{path}: a patch table ends in .csv or .parquet, not in {path.suffix!r}.")
+        raise DataError(f"{path}: a patch table ends in .csv or .parquet, not in {path.suffix!r}")
     return path.suffix
 
 

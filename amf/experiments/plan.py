@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from amf.data.loading import read_yaml
 from amf.data.repositories import DATASETS
-from amf.data.sources.base import RootPath
+from amf.data.schema import RootPath
 from amf.errors import RecipeError
 from amf.experiments.paper import TABLE_1
 from amf.training.recipe import BASELINE, Recipe, combinations, read_recipe, read_variants

@@ -2,29 +2,25 @@
 
 import itertools
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from amf.augmentation.sets import AUGMENTATIONS, MIXUPS
 from amf.data.loading import read_yaml
-from amf.data.recipe import first_fault
+from amf.data.schema import Section, first_fault
 from amf.errors import RecipeError
 from amf.files import write_text
-from amf.model.backbones import BACKBONES
-from amf.model.classifier import HeadSpec
-from amf.model.preprocess import ImageSpec
+
+if TYPE_CHECKING:
+    from amf.model.classifier import HeadSpec
+    from amf.model.preprocess import ImageSpec
 
 BASELINE = "baseline"
 """What the recipe itself is called among its variants."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Lora(_Section):
+class Lora(Section):
     """Low-rank adapters. The paper names neither rank nor targets; the published neighbours do:
 
     AMi-Br_Benchmark r 8, alpha 16, dropout 0.3 on qkv, proj, fc1, fc2; the challenge winner r 4, alpha 8 on
@@ -37,11 +33,11 @@ class Lora(_Section):
     targets: tuple[str, ...] = Field(("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"), min_length=1)
 
 
-class Model(_Section):
+class Model(Section):
     """What is trained, from which weights, and how a bundle will hold it."""
 
     backbone: str
-    arguments: dict[str, Any] = {}
+    arguments: dict[str, Any] = Field({})
     weights: str = Field(
         description="'random', 'hub' (its cache included), 'imagenet' (a package), or a local file"
     )
@@ -60,8 +56,6 @@ class Model(_Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.backbone not in BACKBONES:
-            raise ValueError(f"backbone {self.backbone!r} is unknown, expected one of {', '.join(BACKBONES)}")
         if (self.lora is not None) != (self.train == "lora"):
             raise ValueError(f"train is {self.train!r}, expected 'lora' exactly where a lora section stands")
         if self.weights == "random" and self.train != "all":
@@ -74,21 +68,23 @@ class Model(_Section):
             raise ValueError("frozen_blocks is for an EfficientNet-Lite with weights, and train: all")
         if self.lora is not None and self.backbone == "compact":
             raise ValueError("the compact backbone is trained whole, expected a timm backbone under adapters")
-        if self.storage == "int8" and BACKBONES[self.backbone].serve is None:
-            able = ", ".join(name for name, entry in BACKBONES.items() if entry.serve is not None)
-            raise ValueError(f"storage is int8 and the backbone {self.backbone!r}, expected one of {able}")
         if self.symmetric and (self.backbone, self.weights, self.views) != ("compact", "random", 1):
             raise ValueError("symmetric is for the compact backbone from random weights, with one view")
         return self
 
     @property
-    def head(self) -> HeadSpec:
+    def head(self) -> "HeadSpec":
         """Shape of the head."""
+        from amf.model.classifier import HeadSpec
+
         return HeadSpec(self.hidden, self.dropout)
 
     @property
-    def image(self) -> ImageSpec:
+    def image(self) -> "ImageSpec":
         """The backbone's image specification with the recipe's changes."""
+        from amf.model.backbones import BACKBONES
+        from amf.model.preprocess import ImageSpec
+
         default = BACKBONES[self.backbone].image
         return ImageSpec(
             self.field_of_view_px or default.field_of_view_px,
@@ -99,7 +95,7 @@ class Model(_Section):
         )
 
 
-class Loss(_Section):
+class Loss(Section):
     """Weights and constants of the loss; the defaults are the paper's."""
 
     labels: Literal["soft", "hard"] = "soft"
@@ -120,7 +116,7 @@ class Loss(_Section):
         return self
 
 
-class Sampling(_Section):
+class Sampling(Section):
     """The domain-aware weighted sampler; the defaults are the paper's."""
 
     balance_classes: bool = True
@@ -128,7 +124,7 @@ class Sampling(_Section):
     hard_mining: bool = True
 
 
-class Optimise(_Section):
+class Optimise(Section):
     """The loop. Defaults the paper leaves open are the challenge winner's: AdamW 1e-4, decay 0.1, cosine."""
 
     epochs: int = Field(20, ge=1)
@@ -148,7 +144,7 @@ class Optimise(_Section):
     seed: int = Field(0, ge=0)
 
 
-class Recipe(_Section):
+class Recipe(Section):
     """One experiment, complete."""
 
     name: str
@@ -162,6 +158,16 @@ class Recipe(_Section):
 
     @model_validator(mode="after")
     def _known_names(self) -> Self:
+        # here and not above, so that any other fault shows before torch is imported
+        from amf.augmentation.sets import AUGMENTATIONS, MIXUPS
+        from amf.model.backbones import BACKBONES
+
+        name = self.model.backbone
+        if name not in BACKBONES:
+            raise ValueError(f"backbone {name!r} is unknown, expected one of {', '.join(BACKBONES)}")
+        if self.model.storage == "int8" and BACKBONES[name].serve is None:
+            able = ", ".join(name for name, entry in BACKBONES.items() if entry.serve is not None)
+            raise ValueError(f"storage is int8 and the backbone {name!r}, expected one of {able}")
         if self.augmentation not in AUGMENTATIONS:
             raise ValueError(
                 f"augmentation {self.augmentation!r}: expected one of {', '.join(AUGMENTATIONS)}"

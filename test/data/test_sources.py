@@ -1,13 +1,16 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from pandas import read_csv
 from PIL import Image
 
 from amf.data.patches import read_patches
 from amf.data.sources import SOURCES, Source, register
-from amf.data.sources.base import LISTED_TWICE, UNLABELLED, UNUSABLE_ROW
+from amf.data.sources.base import LISTED_TWICE, NO_VOTE, TIE, UNLABELLED, UNUSABLE_ROW
+from amf.data.sources.generic import Columns
 from amf.data.sources.midogpp import OTHER_SLIDE
 from amf.data.table import combine, vote_conflicts
 from amf.errors import DataError
@@ -144,7 +147,9 @@ def test_a_missing_file_and_a_missing_column_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"AMI-BR\.csv: no such file"):
         SOURCES["amibr"]().read(tmp_path)
     (tmp_path / "AMI-BR.csv").write_text("slide,dataset,uid,x\n")
-    with pytest.raises(DataError, match=r"AMI-BR\.csv: no column 'y'; it has 'slide', 'dataset', 'uid', 'x'"):
+    with pytest.raises(
+        DataError, match=r"AMI-BR\.csv: no column 'majority_atypical'; it has 'slide', 'dataset', 'uid', 'x'"
+    ):
         SOURCES["amibr"]().read(tmp_path, skip_bad=True)
     (tmp_path / "AMI-BR.csv").write_text("")
     with pytest.raises(DataError, match="is empty, expected a CSV file"):
@@ -215,40 +220,76 @@ def test_votes_and_folders_must_agree(tmp_path: Path, line: str, fault: str, lef
     assert (len(reading.table), len(reading.removed)) == (left, 1)
 
 
-def test_generic_reads_any_csv(tmp_path: Path) -> None:
-    (tmp_path / "labels.csv").write_text(
-        "file,class,case,a,b,px,py,stain,kind\nx/1.png,ATYPICAL,7,typical,atypical,10,20,HE,ring\n2.png,typical,8,,,,,,\n"
-    )
-    source = SOURCES["generic"](
-        dataset="LUNG-MITO",
-        labels="labels.csv",
-        patches="LUNG/p",
-        columns={
-            **{"image": "file", "label": "class", "slide": "case", "votes": ["a", "b"], "x": "px", "y": "py"},
-            **{"scanner": "stain", "sublabel": "kind"},
-        },
-        spellings={"typical": 0, "Atypical": 1},
-        constants={"tumor": "human lung cancer", "origin": "Szeged", "species": "Human"},
-    )
+COLUMNS = {"image": "file", "slide": "case"}
+
+
+def generic(root: Path, text: str, **settings: Any) -> Source:
+    (root / "labels.csv").write_text(text)
+    return SOURCES["generic"](**{"dataset": "Lab", "labels": "labels.csv", "patches": "p", **settings})
+
+
+def test_generic_reads_any_table(tmp_path: Path) -> None:
+    text = "file;Class;case;a;b;px;py;stain;kind\nx\\1.png;ATYPICAL;7;typical;atypical;10,0;20;HE;ring\n"
+    text += "2.png;typical;8;;;;;;\n"
+    columns = {
+        "label": "class",
+        "votes": ["a", "b"],
+        "x": "px",
+        "y": "py",
+        "scanner": "stain",
+        "sublabel": "kind",
+    }
+    constants = {"tumor": "human lung cancer", "species": "Human"}
+    source = generic(tmp_path, text, columns={**COLUMNS, **columns}, constants=constants)
     first, second = source.read(tmp_path).table.to_dict("records")
-    assert first["image"] == "LUNG/p/x/1.png"
-    assert (first["slide"], first["x"], first["y"], first["label"]) == ("LUNG-MITO/7", 10, 20, 1)
-    assert (first["votes"], first["soft_label"], first["sublabel"]) == ("01", 0.5, "ring")
-    assert first["domain"] == "human lung cancer, HE, Szeged, Human"
-    assert (second["votes"], second["soft_label"], second["domain"]) == ("", 0.0, "LUNG-MITO"), (
-        "no scanner known"
-    )
+    assert (first["image"], first["slide"]) == ("p/x/1.png", "Lab/7")
+    assert (first["x"], first["y"], first["label"], first["sublabel"]) == (10, 20, 1, "ring")
+    assert (first["votes"], first["soft_label"]) == ("01", 0.5)
+    assert (second["votes"], second["soft_label"]) == ("", 0.0)
+    assert [first["domain"], second["domain"]] == ["human lung cancer, HE, Human", "human lung cancer, Human"]
+    read_csv(tmp_path / "labels.csv", sep=";").to_parquet(tmp_path / "labels.parquet")
+    columns["x"] = columns["y"] = None  # decimal commas are text to pandas
+    sources = [source.model_copy(update={"columns": Columns(**COLUMNS, **columns)})]
+    sources.append(sources[0].model_copy(update={"labels": "labels.parquet"}))
+    csv, parquet = (source.read(tmp_path).table for source in sources)
+    assert parquet.equals(csv)
 
 
-def test_generic_takes_compact_votes_and_names_an_absent_column(tmp_path: Path) -> None:
-    (tmp_path / "labels.csv").write_text("i,l,s,v\n1.png,1,7,1101\n")
-    columns = {"image": "i", "label": "l", "slide": "s", "votes": ["v"]}
-    source = SOURCES["generic"](dataset="D", labels="labels.csv", patches="p", columns=columns)
+def test_votes_alone_give_the_label_and_ties_are_listed(tmp_path: Path) -> None:
+    text = "file,case,A,B,C\n1,s,AMF,normal,atypical\n2,s,NMF,AMF,unsure\n3,s,unsure,,\n4,s,no,,unsure\n"
+    reading = generic(tmp_path, text, columns={**COLUMNS, "votes": ["A", "B", "C"]}).read(tmp_path)
+    assert reading.table[["image", "label", "votes", "domain"]].values.tolist() == [
+        ["p/1", 1, "101", "Lab"],
+        ["p/4", 0, "0", "Lab"],
+    ]
+    assert reading.removed[["image", "votes", "reason"]].values.tolist() == [
+        ["p/2", "01", TIE],
+        ["p/3", "", NO_VOTE],
+    ]
+    assert reading.removed["detail"].str.endswith(("labels.csv row 2", "labels.csv row 3")).all()
+
+
+@pytest.mark.parametrize("cell", ["1101", "AMF; yes; NMF; atypical", "1|1|0|1|unsure"])
+def test_one_column_holds_all_votes(tmp_path: Path, cell: str) -> None:
+    source = generic(tmp_path, f"file,case,v\n1.png,7,{cell}\n", columns={**COLUMNS, "votes": ["v"]})
     assert source.read(tmp_path).table["votes"].tolist() == ["1101"]
-    columns["domain"] = "centre"
-    source = SOURCES["generic"](dataset="D", labels="labels.csv", patches="p", columns=columns)
-    with pytest.raises(DataError, match=r"labels\.csv: no column 'centre'; it has 'i', 'l', 's', 'v'"):
-        source.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("1.png,s,maybe,5", "row 1: column 'Expert A': the label is 'maybe', expected AMF or NMF"),
+        ("1.png,s,AMF,5.5", "row 1: column 'x': coordinate '5.5' is not a whole number of px"),
+        ("1.png,,AMF,5", "row 1: column 'case': the cell is empty"),
+    ],
+)
+def test_a_faulty_cell_is_named_with_its_column(tmp_path: Path, row: str, message: str) -> None:
+    columns = {**COLUMNS, "votes": ["Expert A"], "x": "x"}
+    with pytest.raises(DataError, match=message):
+        generic(tmp_path, f"file,case,Expert A,x\n{row}\n", columns=columns).read(tmp_path)
+    columns["scanner"] = "scan ner"
+    with pytest.raises(DataError, match="no column 'scan ner'; it has 'file', 'case', 'Expert A', 'x'"):
+        generic(tmp_path, f"file,case,Expert A,x\n{row}\n", columns=columns).read(tmp_path)
 
 
 # ---- MIDOG++: whole images

@@ -74,7 +74,7 @@ def test_no_domain_shares_a_slide_with_the_others(table: DataFrame) -> None:
 def test_a_slide_in_two_domains_is_refused() -> None:
     table = drawn_table(20)
     table.loc[0, "domain"] = "elsewhere"
-    with pytest.raises(DataError, match=r"Slide 'drawn/\d+' belongs to 2 domains"):
+    with pytest.raises(DataError, match=r"slide 'drawn/\d+' belongs to 2 domains"):
         leave_one_domain_out(table)
     with pytest.raises(DataError, match="at least two domains"):
         leave_one_domain_out(drawn_table(20, domains=1))

@@ -1,28 +1,25 @@
 """AMi-Br: 3,720 human breast cancer figures out of MIDOG21 and TUPAC16, three expert votes each."""
 
 from collections.abc import Mapping
-from functools import partial
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from amf.data.loading import read_records
-from amf.data.sources.base import (
-    Figure,
-    Reading,
-    RootPath,
-    Source,
-    join_domain,
-    label_in,
-    reading_of,
-    register,
-    whole,
-)
+from amf.data.schema import RootPath
+from amf.data.sources.base import Figure, Reading, Source, join_domain, reading_of, register
+from amf.data.sources.generic import Columns, figure_of
 from amf.data.sources.midog25 import midog_slide
-from amf.data.words import votes_of
 from amf.errors import DataError
 
-_EXPERTS = ["expert1_atypical", "expert2_atypical", "expert3_atypical"]
-_SUBLABELS = ["expert1_label", "expert2_label"]
-COLUMNS = ["slide", "dataset", "uid", "x", "y", *_SUBLABELS, *_EXPERTS, "majority_atypical"]
+COLUMNS = Columns(
+    image="uid",
+    slide="slide",
+    label="majority_atypical",
+    votes=("expert1_atypical", "expert2_atypical", "expert3_atypical"),
+    x="x",
+    y="y",
+)
+SUBLABELS = ["expert1_label", "expert2_label"]
 
 TUMOR, SPECIES = "human breast cancer", "Human"
 MIDOG21_ORIGIN = "UMC Utrecht"
@@ -44,30 +41,25 @@ class AmiBr(Source):
         """See Source.read."""
         folder = root / self.patches
         flat = folder.is_dir() and not (folder / "Normal").is_dir()
-        return reading_of(
-            read_records(root / self.labels, COLUMNS), partial(self._figure, flat=flat), skip_bad
-        )
+        records = read_records(root / self.labels, [*COLUMNS.names(), "dataset", *SUBLABELS])
+        return reading_of(records, lambda row: self._figure(row, flat), skip_bad)
 
     def _figure(self, row: Mapping[str, str], flat: bool) -> Figure:
-        label = label_in(row["majority_atypical"])
-        folder = PurePosixPath(self.patches) / ("" if flat else ("Normal", "Atypical")[label])
-        tupac = row["dataset"] == "TUPAC16"
-        scanner = None if tupac else midog21_scanner(row["slide"])
-        return Figure(
+        figure = figure_of(row, "AMi-Br", self.patches, COLUMNS)
+        folder = PurePosixPath(self.patches) / ("" if flat else ("Normal", "Atypical")[figure.label])
+        # TUPAC16 names neither scanner nor institution by slide: it is one domain.
+        scanner = None if row["dataset"] == "TUPAC16" else midog21_scanner(row["slide"])
+        origin = None if scanner is None else MIDOG21_ORIGIN
+        return replace(
+            figure,
             image=str(folder / f"{row['dataset']}_{row['uid']}.png"),
-            dataset="AMi-Br",
             slide=amibr_slide(row["dataset"], row["slide"]),
-            x=whole(row["x"]),
-            y=whole(row["y"]),
-            label=label,
-            votes=votes_of(row[expert] for expert in _EXPERTS),
             tumor=TUMOR,
             scanner=scanner,
-            origin=None if scanner is None else MIDOG21_ORIGIN,
+            origin=origin,
             species=SPECIES,
-            # TUPAC16 names neither scanner nor institution by slide: it is one domain.
-            domain="TUPAC16" if scanner is None else join_domain(TUMOR, scanner, MIDOG21_ORIGIN, SPECIES),
-            sublabel="|".join(row[expert] for expert in _SUBLABELS),
+            domain="TUPAC16" if scanner is None else join_domain(TUMOR, scanner, origin, SPECIES),
+            sublabel="|".join(row[expert] for expert in SUBLABELS),
         )
 
 

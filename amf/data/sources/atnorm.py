@@ -6,10 +6,10 @@ from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
 from amf.data.loading import read_records
+from amf.data.schema import RootPath
 from amf.data.sources.base import (
     Figure,
     Reading,
-    RootPath,
     Source,
     label_in,
     reading_of,
@@ -66,7 +66,7 @@ class _ClassFolders(Source):
         ]
         if not names:
             raise DataError(
-                f"{folder}: no PNG files in Atypical/ and Normal/, expected the published patches."
+                f"{folder}: no PNG files in Atypical/ and Normal/, expected the published patches"
             )
         # By number, so that the order of the table is the publisher's and not the file system's.
         names.sort(key=lambda entry: (len(entry[0]), entry))

@@ -4,19 +4,22 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
-from typing import Annotated, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
-from pandas import DataFrame
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from amf.data.table import COLUMNS, REMOVED_COLUMNS, validate
+from amf.data.schema import Section
 from amf.data.words import label_of
 from amf.errors import DataError, account
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 UNUSABLE_ROW = "unusable row"
 LISTED_TWICE = "listed twice"
 UNLABELLED = "no label published"
+TIE, NO_VOTE = "the experts tie", "no vote but unsure"
 
 
 @dataclass(frozen=True)
@@ -47,24 +50,21 @@ class Figure:
 class Reading:
     """A data set as read: its figures, the rows left out (with reason and detail), and remarks."""
 
-    table: DataFrame
-    removed: DataFrame
+    table: "DataFrame"
+    removed: "DataFrame"
     notes: list[str] = field(default_factory=list)
 
 
-def _inside_root(path: str) -> str:
-    if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
-        raise ValueError("paths are relative to the data root and stay inside it")
-    return path
+class Undecided(DataError):
+    """A row whose votes have no majority: it is left out and listed, and stops nothing."""
+
+    def __init__(self, reason: str, known: Mapping[str, object]) -> None:
+        super().__init__(reason)
+        self.known = known
 
 
-RootPath = Annotated[str, AfterValidator(_inside_root)]
-
-
-class Source(BaseModel, ABC):
+class Source(Section, ABC):
     """A data set in a recipe: its fields are the recipe's keys, every path relative to the data root."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     source: str = Field("", description="the name it is registered under")
 
@@ -106,7 +106,7 @@ def reading_of(
     Parameters
     ----------
     records: (place, row) pairs as `read_records` yields them.
-    figure_of: makes one figure; a DataError says why a row is none.
+    figure_of: makes one figure; a DataError says why a row is none, Undecided why it is left out.
     skip_bad: list an unusable row in `removed` instead of raising.
     repeats: the publisher is known to list some figures twice, word for word; the copies are then left out.
 
@@ -126,16 +126,22 @@ def reading_of(
             if figure.image in figures:
                 raise DataError(f"image {figure.image!r} appears a second time, expected unique ids")
             figures[figure.image] = figure
+        except Undecided as reason:
+            removed.append({**reason.known, "reason": str(reason), "detail": place})
         except DataError as fault:
             if not skip_bad:
-                raise DataError(f"{place}: {fault}.") from None
+                raise DataError(f"{place}: {fault}") from None
             removed.append({"reason": UNUSABLE_ROW, "detail": f"{place}: {fault}"})
     account("rows of a source", given, len(figures), len(removed))
     return Reading(table_of(list(figures.values())), removed_of(removed))
 
 
-def table_of(figures: Sequence[Figure]) -> DataFrame:
+def table_of(figures: Sequence[Figure]) -> "DataFrame":
     """The patch table (N rows, in the order given) of these figures."""
+    from pandas import DataFrame
+
+    from amf.data.table import COLUMNS, validate
+
     rows = DataFrame(
         [vars(figure) | {"soft_label": figure.soft_label} for figure in figures], columns=COLUMNS
     )
@@ -144,8 +150,12 @@ def table_of(figures: Sequence[Figure]) -> DataFrame:
     return validate(rows, "the source's table")
 
 
-def removed_of(removed: Sequence[Mapping[str, object]]) -> DataFrame:
+def removed_of(removed: Sequence[Mapping[str, object]]) -> "DataFrame":
     """Rows left out, in the columns of a patch table plus `reason` and `detail`."""
+    from pandas import DataFrame
+
+    from amf.data.table import REMOVED_COLUMNS
+
     return DataFrame([dict(row) for row in removed], columns=REMOVED_COLUMNS)
 
 
@@ -170,6 +180,9 @@ def whole(text: str) -> int:
     return int(digits.partition(".")[0])
 
 
-def join_domain(tumor: str, scanner: str, origin: str, species: str) -> str:
-    """The paper's domain: a combination of tumor, scanner, institution and species (section Dataset)."""
-    return f"{tumor}, {scanner}, {origin}, {species}"
+def join_domain(*traits: str | None) -> str:
+    """The paper's domain: a combination of tumor, scanner, institution and species (section Dataset).
+
+    Of those alone that are known; "" where none is.
+    """
+    return ", ".join(trait for trait in traits if trait)

@@ -1,29 +1,33 @@
-"""Any other data set whose labels are a CSV file, its columns mapped in the recipe.
-
-This is how LUNG-MITO is read: its file format is published nowhere that we could read, so whoever has the
-files names the columns:
+"""Any other data set whose labels are a table, its columns mapped in the recipe.
 
     - source: generic
-      dataset: LUNG-MITO
-      labels: LUNG-MITO/labels.csv      # one row a figure
-      patches: LUNG-MITO/patches        # the folder that the image column is relative to
-      columns: {image: file, label: class, slide: case}   # where present: votes, x, y, tumor, ... , domain
-      spellings: {typical: 0, atypical: 1}   # only if not AMF / NMF, Atypical / Normal, True / False, 1 / 0
-      constants: {tumor: human lung cancer, species: Human}   # what the file says of no row in particular
+      dataset: my laboratory
+      labels: figures.csv               # CSV or Parquet, one row a figure
+      patches: patches                  # the folder that the image column is relative to; default: the root
+      columns: {image: file, slide: slide, votes: [A, B, C], tumor: tumour, scanner: scanner}
+      constants: {species: Human}       # what the file says of no row in particular
+
+`label` or `votes` must be among the columns: without a label, the majority of votes is it. LUNG-MITO is read
+like this, too: its file format is published nowhere that we could read, so whoever has the files names the
+columns.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
+from pydantic import BeforeValidator, model_validator
 
 from amf.data.loading import read_records, table_path
+from amf.data.schema import RootPath, Section
 from amf.data.sources.base import (
+    NO_VOTE,
+    TIE,
     Figure,
     Reading,
-    RootPath,
     Source,
+    Undecided,
     join_domain,
     label_in,
     reading_of,
@@ -33,18 +37,16 @@ from amf.data.sources.base import (
 from amf.data.words import votes_of
 from amf.errors import DataError
 
-_TRAITS = ["tumor", "scanner", "origin", "species", "domain"]
+T = TypeVar("T")
 
 
-class Columns(BaseModel):
+class Columns(Section):
     """The name in the file of each column of the patch table; what is left out is unpublished."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     image: str
-    label: str
     slide: str
-    votes: list[str] = []  # one column an expert, or a single one with all votes as "110"
+    label: str | None = None
+    votes: tuple[str, ...] = ()  # a column an expert, or a single one of all: "110", "AMF; NMF; unsure"
     x: str | None = None
     y: str | None = None
     tumor: str | None = None
@@ -54,16 +56,24 @@ class Columns(BaseModel):
     domain: str | None = None
     sublabel: str | None = None
 
+    @model_validator(mode="after")
+    def _label_is_known(self) -> "Columns":
+        if self.label is None and not self.votes:
+            raise ValueError("there is neither label nor votes, expected the column of one at least")
+        return self
+
     def names(self) -> list[str]:
         """All columns the file must have."""
         single = [getattr(self, name) for name in type(self).model_fields if name != "votes"]
         return [*(name for name in single if name is not None), *self.votes]
 
+    def coordinates(self) -> list[str]:
+        """The columns of x and y, where there are any."""
+        return [name for name in (self.x, self.y) if name is not None]
 
-class Constants(BaseModel):
-    """What holds for every row of the file."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class Traits(Section):
+    """What is the same for all figures."""
 
     tumor: str | None = None
     scanner: str | None = None
@@ -72,29 +82,24 @@ class Constants(BaseModel):
     domain: str | None = None
 
 
+TRAITS, NOTHING_CONSTANT = tuple(Traits.model_fields), Traits()
+
+
 @register("generic")
 class Generic(Source):
-    """A CSV file and a folder of patches.
-
-    The domain is its own column or constant; else the combination of tumor, scanner, origin and species where
-    all four are known; else the data set is one domain.
-    """
+    """A table and a folder of patches."""
 
     dataset: str
     labels: RootPath
-    patches: RootPath
+    patches: RootPath = "."
     columns: Columns
     spellings: dict[Annotated[str, BeforeValidator(str)], int] | None = None
-    constants: Constants = Constants()
+    constants: Traits = Traits()
 
     @model_validator(mode="after")
     def _is_consistent(self) -> "Generic":
-        twice = [
-            n
-            for n in _TRAITS
-            if getattr(self.columns, n) is not None and getattr(self.constants, n) is not None
-        ]
-        if twice:
+        columns, constants = self.columns, self.constants
+        if twice := [trait for trait in TRAITS if getattr(columns, trait) and getattr(constants, trait)]:
             raise ValueError(f"{', '.join(twice)} is both a column and a constant")
         if self.spellings is not None and set(self.spellings.values()) != {0, 1}:
             raise ValueError("spellings must map the words for NMF to 0 and those for AMF to 1")
@@ -102,35 +107,72 @@ class Generic(Source):
 
     def read(self, root: Path, skip_bad: bool = False) -> Reading:
         """See Source.read."""
-        numbers = [name for name in (self.columns.x, self.columns.y) if name]
-        records = read_records(root / self.labels, self.columns.names(), numbers)
+        records = read_records(root / self.labels, self.columns.names(), self.columns.coordinates())
         return reading_of(records, self._figure, skip_bad)
 
     def _figure(self, row: Mapping[str, str]) -> Figure:
-        columns, spellings = self.columns, self.spellings
-        if not row[columns.image] or not row[columns.slide]:
-            raise DataError("image and slide must not be empty")
-        cells = [row[name] for name in columns.votes]
-        compact = len(cells) == 1 and len(cells[0]) > 1 and set(cells[0]) <= {"0", "1"}
-        traits = {name: self._trait(row, name) for name in _TRAITS}
-        domain = traits.pop("domain")
-        if domain is None:
-            known = [value for value in traits.values() if value is not None]
-            domain = join_domain(*known) if len(known) == len(traits) else self.dataset
-        return Figure(
-            image=str(PurePosixPath(self.patches) / table_path(row[columns.image])),
-            dataset=self.dataset,
-            slide=f"{self.dataset}/{row[columns.slide]}",
-            x=whole(row[columns.x]) if columns.x and row[columns.x] else None,
-            y=whole(row[columns.y]) if columns.y and row[columns.y] else None,
-            label=label_in(row[columns.label], spellings),
-            votes=cells[0] if compact else votes_of(cells, spellings),
-            domain=domain,
-            sublabel=(row[columns.sublabel] or None) if columns.sublabel else None,
-            **traits,
-        )
+        return figure_of(row, self.dataset, self.patches, self.columns, self.constants, self.spellings)
 
-    def _trait(self, row: Mapping[str, str], name: str) -> str | None:
-        column: str | None = getattr(self.columns, name)
-        constant: str | None = getattr(self.constants, name)
-        return constant if column is None else (row[column] or None)
+
+def figure_of(
+    row: Mapping[str, str],
+    dataset: str,
+    patches: str,
+    columns: Columns,
+    constants: Traits = NOTHING_CONSTANT,
+    spellings: Mapping[str, int] | None = None,
+) -> Figure:
+    """The figure of one row of any table.
+
+    The domain is its own column or constant; else the combination of those of tumor, scanner, origin and
+    species that are known; else the data set is one domain.
+
+    Raises
+    ------
+    DataError : a cell is empty or not what its column holds; the column is named.
+    Undecided : there is no label, and the votes tie or are none.
+    """
+
+    def cell(column: str, read: Callable[[str], T]) -> T:
+        try:
+            return read(row[column])
+        except DataError as fault:
+            raise DataError(f"column {column!r}: {fault}") from None
+
+    def optional(column: str | None, read: Callable[[str], T]) -> T | None:
+        return None if column is None or not row[column].strip() else cell(column, read)
+
+    many = len(columns.votes) > 1
+    votes = "".join(cell(column, lambda text: _votes(text, many, spellings)) for column in columns.votes)
+    traits = {trait: getattr(constants, trait) or optional(getattr(columns, trait), str) for trait in TRAITS}
+    known: dict[str, Any] = {
+        "image": str(PurePosixPath(patches) / table_path(cell(columns.image, _not_empty))),
+        "dataset": dataset,
+        "slide": f"{dataset}/{cell(columns.slide, _not_empty)}",
+        "x": optional(columns.x, whole),
+        "y": optional(columns.y, whole),
+        "votes": votes,
+        "sublabel": optional(columns.sublabel, str),
+        "domain": traits.pop("domain") or join_domain(*traits.values()) or dataset,
+        **traits,
+    }
+    if columns.label is not None:
+        return Figure(label=cell(columns.label, lambda text: label_in(text, spellings)), **known)
+    amf, nmf = votes.count("1"), votes.count("0")
+    if amf == nmf:
+        raise Undecided(TIE if votes else NO_VOTE, known)
+    return Figure(label=int(amf > nmf), **known)
+
+
+def _votes(text: str, one: bool, spellings: Mapping[str, int] | None) -> str:
+    """The votes of a cell: `one` expert's, or those of all where all are in one column."""
+    compact = re.fullmatch("[01]{2,}", text.strip())
+    if one or not compact:
+        return votes_of([text] if one else re.split("[,;/|]", text), spellings)
+    return compact[0]
+
+
+def _not_empty(text: str) -> str:
+    if not text.strip():
+        raise DataError("the cell is empty, expected a name")
+    return text

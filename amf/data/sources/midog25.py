@@ -6,27 +6,24 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from amf.data.loading import read_records
-from amf.data.sources.base import (
-    Figure,
-    Reading,
-    RootPath,
-    Source,
-    join_domain,
-    label_in,
-    reading_of,
-    register,
-    whole,
-)
-from amf.data.words import votes_of
+from amf.data.schema import RootPath
+from amf.data.sources.base import Figure, Reading, Source, reading_of, register
+from amf.data.sources.generic import Columns, figure_of
 from amf.errors import DataError
 
-COLUMNS = [
-    *("image_id", "filename", "coordinateX", "coordinateY", "Tumor", "Scanner", "Origin", "Species"),
-    *("expert1", "expert2", "expert3", "majority"),
-]
-SCANNER_SPELLINGS = {
-    "Hamammatsu XR": "Hamamatsu XR"
-}  # one of the scanners is misspelt in the published table
+COLUMNS = Columns(
+    image="image_id",
+    slide="filename",
+    label="majority",
+    votes=("expert1", "expert2", "expert3"),
+    x="coordinateX",
+    y="coordinateY",
+    tumor="Tumor",
+    scanner="Scanner",
+    origin="Origin",
+    species="Species",
+)
+SCANNER_SPELLINGS = {"Hamammatsu XR": "Hamamatsu XR"}  # misspelt in the published table
 MIDOG21_SLIDES = range(1, 151)
 
 
@@ -39,35 +36,20 @@ class Midog25(Source):
 
     def read(self, root: Path, skip_bad: bool = False) -> Reading:
         """See Source.read."""
-        records = read_records(root / self.labels, COLUMNS)
-        reading = reading_of(records, self._figure, skip_bad)
+        records = read_records(root / self.labels, COLUMNS.names())
+        reading = reading_of(records, lambda row: midog_figure(row, "MIDOG25", self.patches), skip_bad)
         return replace(reading, notes=repair_notes(self.labels, [row["Scanner"] for _, row in records]))
 
-    def _figure(self, row: Mapping[str, str]) -> Figure:
-        return figure_of(row, image=str(PurePosixPath(self.patches) / row["image_id"]), dataset="MIDOG25")
 
-
-def figure_of(row: Mapping[str, str], image: str, dataset: str) -> Figure:
+def midog_figure(row: Mapping[str, str], dataset: str, patches: str) -> Figure:
     """The figure of one row of the MIDOG25 label table.
 
     Where the first two experts agree the third vote is mostly empty, so a figure has two votes or three.
     The label is the published majority even in 49 rows whose votes say otherwise (`table.vote_conflicts`).
     """
     scanner = SCANNER_SPELLINGS.get(row["Scanner"], row["Scanner"])
-    return Figure(
-        image=image,
-        dataset=dataset,
-        slide=midog_slide(row["filename"]),
-        x=whole(row["coordinateX"]),
-        y=whole(row["coordinateY"]),
-        label=label_in(row["majority"]),
-        votes=votes_of([row["expert1"], row["expert2"], row["expert3"]]),
-        tumor=row["Tumor"],
-        scanner=scanner,
-        origin=row["Origin"],
-        species=row["Species"],
-        domain=join_domain(row["Tumor"], scanner, row["Origin"], row["Species"]),
-    )
+    figure = figure_of({**row, "Scanner": scanner}, dataset, patches, COLUMNS)
+    return replace(figure, slide=midog_slide(row["filename"]))
 
 
 def midog_slide(filename: str) -> str:

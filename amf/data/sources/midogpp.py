@@ -5,19 +5,17 @@ label table adds, by slide and centre. A `MIDOG.json` of the same structure is r
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import pandas as pd
-
 from amf.data.loading import read_json, read_records
-from amf.data.patches import window_name
+from amf.data.schema import RootPath
 from amf.data.sources import midog25
 from amf.data.sources.base import (
     UNLABELLED,
     Figure,
     Reading,
-    RootPath,
     Source,
     reading_of,
     register,
@@ -40,20 +38,22 @@ class MidogPP(Source):
 
     def read(self, root: Path, skip_bad: bool = False) -> Reading:
         """See Source.read."""
-        slides, figures = read_database(root / self.database)
-        records = read_records(root / self.labels, midog25.COLUMNS)
-        here = [(place, row) for place, row in records if row["filename"] in slides]
-        elsewhere = [(place, row) for place, row in records if row["filename"] not in slides]
+        import pandas as pd
 
+        from amf.data.patches import window_name
+
+        slides, figures = read_database(root / self.database)
+        records = read_records(root / self.labels, midog25.COLUMNS.names())
+        here = [(place, row) for place, row in records if row["filename"] in slides]
         unlabelled = set(figures)
 
         def figure_of(row: Mapping[str, str]) -> Figure:
-            place = (row["filename"], whole(row["coordinateX"]), whole(row["coordinateY"]))
+            figure = midog25.midog_figure(row, "MIDOG++", self.images)
+            place = (row["filename"], *(whole(row[column]) for column in midog25.COLUMNS.coordinates()))
             if place not in figures:
                 raise DataError(f"{self.database} has no mitotic figure at {place[1:]} of {place[0]}")
             unlabelled.discard(place)
-            image = window_name(str(PurePosixPath(self.images) / place[0]), *place[1:])
-            return midog25.figure_of(row, image=image, dataset="MIDOG++")
+            return replace(figure, image=window_name(str(PurePosixPath(self.images) / place[0]), *place[1:]))
 
         reading = reading_of(here, figure_of, skip_bad)
         left_out: list[dict[str, object]] = [
@@ -68,12 +68,13 @@ class MidogPP(Source):
             for file, x, y in sorted(unlabelled)
         ]
         left_out += [
-            {"slide": row["filename"], "reason": OTHER_SLIDE, "detail": place} for place, row in elsewhere
+            {"slide": row["filename"], "reason": OTHER_SLIDE, "detail": place}
+            for place, row in records
+            if row["filename"] not in slides
         ]
         removed = pd.concat([reading.removed, removed_of(left_out)], ignore_index=True)
-        return Reading(
-            reading.table, removed, midog25.repair_notes(self.labels, [row["Scanner"] for _, row in here])
-        )
+        notes = midog25.repair_notes(self.labels, [row["Scanner"] for _, row in here])
+        return Reading(reading.table, removed, notes)
 
 
 def read_database(path: Path) -> tuple[set[str], set[tuple[str, int, int]]]:
@@ -101,8 +102,8 @@ def read_database(path: Path) -> tuple[set[str], set[tuple[str, int, int]]]:
                 figures.add((files[annotation["image_id"]], int((left + right) / 2), int((top + bottom) / 2)))
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(
-            f"{path}: not a MIDOG database (images, categories, annotations): {error!r}."
+            f"{path}: not a MIDOG database (images, categories, annotations): {error!r}"
         ) from None
     if not mitotic:
-        raise DataError(f"{path}: no category {MITOTIC_FIGURE!r} among its categories.")
+        raise DataError(f"{path}: no category {MITOTIC_FIGURE!r} among its categories")
     return set(files.values()), figures

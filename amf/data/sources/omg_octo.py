@@ -1,18 +1,13 @@
 """OMG-Octo Atypical: 1,757 rows, four of them repeats; the majority label only, no votes."""
 
-from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from amf.data.loading import read_records
-from amf.data.sources.base import (
-    Figure,
-    Reading,
-    RootPath,
-    Source,
-    label_in,
-    reading_of,
-    register,
-)
+from amf.data.schema import RootPath
+from amf.data.sources.base import Reading, Source, reading_of, register
+from amf.data.sources.generic import Columns, figure_of
+
+COLUMNS = Columns(image="image_id", slide="filename", label="majority")
 
 
 @register("omg_octo")
@@ -24,14 +19,7 @@ class OmgOcto(Source):
 
     def read(self, root: Path, skip_bad: bool = False) -> Reading:
         """See Source.read."""
-        records = read_records(root / self.labels, ["image_id", "filename", "majority"])
-        return reading_of(records, self._figure, skip_bad, repeats=True)
-
-    def _figure(self, row: Mapping[str, str]) -> Figure:
-        return Figure(
-            image=str(PurePosixPath(self.patches) / row["image_id"]),
-            dataset="OMG-Octo",
-            slide=f"OMG-Octo/{row['filename']}",
-            label=label_in(row["majority"]),
-            domain="OMG-Octo",
+        records = read_records(root / self.labels, COLUMNS.names())
+        return reading_of(
+            records, lambda row: figure_of(row, "OMG-Octo", self.patches, COLUMNS), skip_bad, repeats=True
         )

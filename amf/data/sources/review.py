@@ -11,24 +11,21 @@ A figure's label is the majority of its votes, its soft label their mean. A tie 
 
 from pathlib import Path, PurePosixPath
 
-import pandas as pd
 from pydantic import Field
 
-from amf.data.patches import file_of, page_name
-from amf.data.reviews import read_reviews
+from amf.data.schema import RootPath
 from amf.data.sources.base import (
+    NO_VOTE,
+    TIE,
     Figure,
     Reading,
-    RootPath,
     Source,
     join_domain,
     register,
     removed_of,
     table_of,
 )
-from amf.data.sources.generic import Constants
-
-TIE, NO_VOTE = "the experts tie", "no vote but unsure"
+from amf.data.sources.generic import Traits
 
 
 @register("review")
@@ -38,14 +35,18 @@ class Review(Source):
     dataset: str = Field(min_length=1)
     votes: list[RootPath] = Field(min_length=1)
     images: RootPath = "."
-    constants: Constants = Constants()
+    constants: Traits = Traits()
 
     def read(self, root: Path, skip_bad: bool = False) -> Reading:
         """See Source.read."""
+        import pandas as pd
+
+        from amf.data.patches import file_of, page_name
+        from amf.data.reviews import read_reviews
+
         reviews = read_reviews([root / path for path in self.votes])
         traits = self.constants.model_dump()
-        known = [traits[name] for name in ("tumor", "scanner", "origin", "species")]
-        domain = traits.pop("domain") or (join_domain(*known) if all(known) else self.dataset)
+        domain = traits.pop("domain") or join_domain(*traits.values()) or self.dataset
         figures: list[Figure] = []
         removed: list[dict[str, object]] = []
         nameless = 0
