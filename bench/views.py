@@ -20,7 +20,7 @@ from amf.data.figures import Figures, open_figures
 from amf.experiments.export import trained_classifier
 from amf.experiments.lodo import Lodo, lodo_runs, read_lodo
 from amf.experiments.record import MEAN, markdown, with_mean_and_std
-from amf.experiments.scores import score_domains
+from amf.experiments.scores import called, score_domains
 from amf.inference.predict import Predictor
 from amf.model import bundle
 from amf.model.preprocess import to_input
@@ -50,7 +50,9 @@ def main() -> int:
     rows = {}
     for (count, most), speed in speeds.items():
         means = [logits[:, : min(most, logits.shape[1])].mean(1) for logits in by_symmetry[:count]]
-        scored = with_mean_and_std(score_domains(lodo.predictions.assign(logit=np.mean(means, axis=0))))
+        scored = with_mean_and_std(
+            score_domains(called(lodo.predictions.assign(logit=np.mean(means, axis=0))))
+        )
         rows[f"{count} x {most}"] = {
             "AUC": scored.loc[MEAN, "AUC"],
             "BA": scored.loc[MEAN, "BA fitted"],

@@ -28,8 +28,8 @@ def run(
             raise DataError("`amf calibrate --threshold X` needs a bundle, and no --lodo")
         from amf.experiments.calibration import set_threshold
 
-        spec = set_threshold(bundle, threshold)
-        print(f"{bundle}: threshold {spec.threshold:.4f}, {spec.provenance['threshold']}")
+        set_threshold(bundle, threshold)
+        print(f"{bundle}: threshold {threshold:g}, set by hand")
         return
     if not lodo or out is None:
         raise DataError("`amf calibrate` needs --lodo and --out, or a bundle and --threshold")
@@ -37,8 +37,9 @@ def run(
     from amf.experiments.lodo import read_lodo
 
     out = folder_to_write(str(out))
-    calibration = calibrate(read_lodo(lodo), out)
+    out_of_fold = read_lodo(lodo)
+    calibration = calibrate(out_of_fold, out)
     print((out / f"{CALIBRATION}.md").read_text(encoding="utf-8"))
     if bundle:
-        calibrate_bundle(calibration, bundle)
+        calibrate_bundle(calibration, out_of_fold, bundle)
         print(f"{bundle}: calibrated, with its model card")

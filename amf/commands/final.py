@@ -36,7 +36,7 @@ def run(
 
     from amf.data.figures import open_figures
     from amf.experiments.card import held_out_in_words
-    from amf.experiments.final import bundle_final, check_members, run_final
+    from amf.experiments.final import bundle_final, run_final
     from amf.experiments.folds import run_missing
     from amf.experiments.lodo import collect_lodo, ensemble, lodo_runs, read_lodo
     from amf.experiments.preflight import check_before_run
@@ -51,7 +51,7 @@ def run(
             collect_lodo(members, figures, folder)
         PartialState().wait_for_everyone()
     out_of_fold = read_lodo(lodo or [out / "lodo"])
-    check_members(members, figures, out_of_fold)
+    out_of_fold.check_members(members, figures.table_hash, "the bundle")
     runs = run_final(members, figures, out_of_fold, out)
     if PartialState().is_main_process:
         target = bundle or out / "bundle"

@@ -19,7 +19,7 @@ from amf.evaluation.bootstrap import intervals
 from amf.evaluation.metrics import calibration_error, metrics_of
 from amf.evaluation.threshold import fit_threshold
 from amf.experiments.card import held_out_in_words, write_card
-from amf.experiments.lodo import BY_SLIDE, Lodo, member_name
+from amf.experiments.lodo import BY_SLIDE, Lodo
 from amf.experiments.paper import paper_metrics
 from amf.experiments.plots import draw_calibration, draw_threshold_curve
 from amf.experiments.record import markdown, write_csv
@@ -54,8 +54,7 @@ class Calibration:
     held_out : balanced_accuracy and roc_auc of `held_out_answers`, pooled over figures, and their 95 %
         intervals, None where there are too few slides.
     warnings : what whoever uses the bundle must know, a sentence each.
-    fitted_on : on which figures, in words.
-    members : the recipes whose networks scored the figures, their logits averaged; table_hash : of the table.
+    fitted_on : on which figures, scored by which networks, in words.
     """
 
     temperature: float
@@ -67,8 +66,6 @@ class Calibration:
     held_out: dict[str, Any]
     warnings: list[str]
     fitted_on: str
-    members: list[dict[str, Any]]
-    table_hash: str
 
 
 def calibrate(lodo: Lodo, out: Path) -> Calibration:
@@ -116,8 +113,6 @@ def calibrate(lodo: Lodo, out: Path) -> Calibration:
             f"{figures} out-of-fold figures ({labels.sum()} AMF) of {folds}, each scored by networks that "
             f"never saw its {unseen} ({lodo.names}; table {lodo.table_hash[:12]})"
         ),
-        members=[member.recipe.model_dump(mode="json") for member in lodo.members],
-        table_hash=lodo.table_hash,
     )  # fmt: skip
 
     write_text(out / f"{CALIBRATION}.json", json.dumps(dataclasses.asdict(result), indent=1) + "\n")
@@ -213,7 +208,7 @@ def calibration_report(calibration: Calibration) -> str:
     )
 
 
-def calibrate_bundle(calibration: Calibration, folder: Path) -> BundleSpec:
+def calibrate_bundle(calibration: Calibration, lodo: Lodo, folder: Path) -> None:
     """Write temperature, bias, threshold and their provenance into a bundle, and its model card anew.
 
     Raises
@@ -222,8 +217,11 @@ def calibrate_bundle(calibration: Calibration, folder: Path) -> BundleSpec:
     DataError : its members are not the networks that the out-of-fold predictions are of.
     """
     spec = read_spec(folder)
-    _check_same_networks(calibration, spec, folder)
-    spec = dataclasses.replace(
+    contents = spec.provenance.get("members", [])
+    trained = [parse_recipe(content, f"{folder / FILE_NAME}, provenance") for content in contents]
+    lodo.check_members(trained, spec.provenance.get("data", {}).get("table", "unknown"), str(folder))
+    _write(
+        folder,
         spec,
         temperature=calibration.temperature,
         bias=calibration.bias,
@@ -231,12 +229,9 @@ def calibrate_bundle(calibration: Calibration, folder: Path) -> BundleSpec:
         fitted_on=calibration.fitted_on,
         provenance={**spec.provenance, "calibration": dataclasses.asdict(calibration)},
     )
-    write_spec(folder, spec)
-    write_card(folder, spec)
-    return spec
 
 
-def set_threshold(folder: Path, threshold: float) -> BundleSpec:
+def set_threshold(folder: Path, threshold: float) -> None:
     """Set a bundle's threshold by hand, which the bundle and its card say from then on.
 
     A bundle.json that was itself edited by hand is taken as it stands, and signed.
@@ -249,30 +244,16 @@ def set_threshold(folder: Path, threshold: float) -> BundleSpec:
     if not 0 < threshold < 1:
         raise DataError(f"--threshold is {threshold}, expected a number between 0 and 1")
     spec = read_spec(folder, signed=False)
-    spec = dataclasses.replace(
+    _write(
+        folder,
         spec,
         threshold=threshold,
         fitted_on=spec.fitted_on.removesuffix(BY_HAND) + BY_HAND,
         provenance={**spec.provenance, "threshold": f"set by hand, {spec.threshold:.6g} before"},
     )
+
+
+def _write(folder: Path, spec: BundleSpec, **changes: Any) -> None:
+    spec = dataclasses.replace(spec, **changes)
     write_spec(folder, spec)
     write_card(folder, spec)
-    return spec
-
-
-def _check_same_networks(calibration: Calibration, spec: BundleSpec, folder: Path) -> None:
-    """Compare what decides a logit: the table, and the recipes (weights, network, training, seed)."""
-    provenance = spec.provenance
-    table = provenance.get("data", {}).get("table")
-    if table != calibration.table_hash:
-        raise DataError(
-            f"{folder} was trained on the table {str(table)[:12]}, "
-            f"the predictions are of {calibration.table_hash[:12]}"
-        )
-    # Bundles of one member had its recipe under the key `recipe`.
-    contents = provenance.get("members") or [provenance.get("recipe")]
-    trained = [parse_recipe(content, f"{folder / FILE_NAME}, provenance") for content in contents]
-    scored = [parse_recipe(member, "the calibration") for member in calibration.members]
-    if sorted(trained, key=member_name) != sorted(scored, key=member_name):
-        names = ["; ".join(map(member_name, recipes)) for recipes in (trained, scored)]
-        raise DataError(f"{folder} is of other recipes ({names[0]}) than the predictions ({names[1]})")

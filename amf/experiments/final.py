@@ -7,35 +7,16 @@ from typing import Any
 
 from amf.data.figures import Figures
 from amf.data.splits import monitor_split
-from amf.errors import DataError
 from amf.experiments.calibration import Calibration, calibrate
 from amf.experiments.export import export
 from amf.experiments.folds import best_epoch, slug
 from amf.experiments.lodo import Lodo, member_name
 from amf.experiments.record import with_mean_and_std
-from amf.experiments.scores import score_domains
+from amf.experiments.scores import called, score_domains
 from amf.model.backbones import BACKBONES
 from amf.model.spec import BundleSpec
 from amf.training.loop import fit
 from amf.training.recipe import Model, Recipe, override
-
-
-def check_members(members: Sequence[Recipe], figures: Figures, lodo: Lodo) -> None:
-    """Refuse a LODO run that did not score what the bundle will hold: only its logits can calibrate it.
-
-    Raises
-    ------
-    DataError : the LODO run is of other members or of another table.
-    """
-    if lodo.table_hash != figures.table_hash:
-        raise DataError(
-            f"the LODO run is of the table {lodo.table_hash[:12]}, the data are of {figures.table_hash[:12]}"
-        )
-    if sorted(members, key=member_name) != sorted((m.recipe for m in lodo.members), key=member_name):
-        raise DataError(
-            f"the LODO run is of other members ({lodo.names}) than the bundle "
-            f"({'; '.join(map(member_name, members))}): run `amf lodo` with the same recipes and seeds"
-        )
 
 
 def run_final(members: Sequence[Recipe], figures: Figures, lodo: Lodo, out: Path) -> list[Path]:
@@ -136,7 +117,7 @@ def _held_out_metrics(lodo: Lodo, fold: str) -> dict[str, dict[str, Any]]:
         "figures": "n", "AMF": "AMF", "AUC": "AUC", "BA": "BA fitted",
         "AMF recall": "AMF recall fitted", "NMF recall": "NMF recall fitted",
     }  # fmt: skip
-    scores = score_domains(lodo.predictions)
+    scores = score_domains(called(lodo.predictions))
     rows = with_mean_and_std(scores).iterrows()
     return {
         f"{name}, held out" if name in scores.index else f"{name} over {fold}s": {

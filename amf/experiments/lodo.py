@@ -25,7 +25,7 @@ from amf.experiments.record import (
     write_csv,
     write_record,
 )
-from amf.experiments.scores import DEFINITIONS, ranking, score_domains, score_groups
+from amf.experiments.scores import DEFINITIONS, called, ranking, score_domains, score_groups
 from amf.files import write_text
 from amf.model.digest import file_digest
 from amf.training.recipe import Recipe, override, parse_recipe, write_recipe
@@ -44,11 +44,6 @@ class Member:
 
     recipe: Recipe
     best_epochs: dict[str, int]
-
-    @property
-    def name(self) -> str:
-        """Recipe and seed."""
-        return member_name(self.recipe)
 
 
 @dataclass(frozen=True)
@@ -69,7 +64,7 @@ class Lodo:
     @property
     def names(self) -> str:
         """All members, in words."""
-        return "; ".join(member.name for member in self.members)
+        return "; ".join(member_name(member.recipe) for member in self.members)
 
     @property
     def by_slide(self) -> bool:
@@ -83,6 +78,23 @@ class Lodo:
         """
         of_recipe = [m for m in self.members if with_seed(m.recipe, 0) == with_seed(recipe, 0)]
         return median_high(epoch for member in of_recipe for epoch in member.best_epochs.values())
+
+    def check_members(self, members: Sequence[Recipe], table_hash: str, what: str) -> None:
+        """Refuse to calibrate other networks than these: only their own out-of-fold logits can.
+
+        Raises
+        ------
+        DataError : `what`, a bundle, is of other members or of another table.
+        """
+        if self.table_hash != table_hash:
+            raise DataError(
+                f"the LODO run is of the table {self.table_hash[:12]}, {what} of {table_hash[:12]}"
+            )
+        if sorted(members, key=member_name) != sorted((m.recipe for m in self.members), key=member_name):
+            raise DataError(
+                f"the LODO run is of other members ({self.names}) than {what} "
+                f"({'; '.join(map(member_name, members))}): run `amf lodo` with the same recipes and seeds"
+            )
 
 
 def with_seed(recipe: Recipe, seed: int) -> Recipe:
@@ -157,8 +169,8 @@ def collect_lodo(members: Sequence[Recipe], figures: Figures, out: Path) -> Lodo
         done = Lodo((Member(run.recipe, epochs),), predictions, figures.table_hash)
         write_recipe(run.recipe, out / "recipe.yaml")
 
-    summary = with_mean_and_std(score_domains(done.predictions))
-    groups = score_groups(done.predictions, summary)
+    figures_called = called(done.predictions)
+    summary, groups = with_mean_and_std(score_domains(figures_called)), score_groups(figures_called)
     write_csv(done.predictions, out / OUT_OF_FOLD)
     write_csv(summary, out / f"{SUMMARY}.csv", index="domain")
     write_csv(groups, out / f"{SUMMARY}-groups.csv", index="group")
@@ -248,7 +260,9 @@ def choose_best(folders: Sequence[Path], target: Path) -> DataFrame:
             raise DataError(
                 f"{name} is a LODO run of {run.names}, expected one recipe, with one seed or several"
             )
-    summaries = {name: with_mean_and_std(score_domains(run.predictions)) for name, run in runs.items()}
+    summaries = {
+        name: with_mean_and_std(score_domains(called(run.predictions))) for name, run in runs.items()
+    }
     table = ranking(summaries)
     chosen = runs[str(table.index[0])].members[0].recipe
     write_csv(table, target.with_name(f"{RANKING}.csv"), index="run")
@@ -275,7 +289,7 @@ def lodo_report(lodo: Lodo, summary: DataFrame, groups: DataFrame) -> str:
             f"- ours, fitted: BA {_mean_and_std(summary, 'BA fitted')}",
             *([] if lodo.by_slide else [f"- the paper (10 domains, at 0.5): {theirs}"]),
             *(
-                f"- horizon of {member.name}, the median best epoch of its recipe: "
+                f"- horizon of {member_name(member.recipe)}, the median best epoch of its recipe: "
                 f"{lodo.horizon(member.recipe)} of {member.recipe.optimise.epochs} "
                 f"({'; '.join(f'{fold}: {epoch}' for fold, epoch in member.best_epochs.items())})"
                 for member in lodo.members

@@ -11,7 +11,7 @@ from pandas import DataFrame
 from amf.experiments import paper
 from amf.experiments.calibration import Calibration
 from amf.experiments.record import MEAN, STD, versions
-from amf.experiments.scores import score_domains, score_groups
+from amf.experiments.scores import called, score_domains, score_groups
 from amf.files import write_text
 from amf.training.recipe import BASELINE, Recipe
 
@@ -71,7 +71,7 @@ def write_page(
         ],
         differences=what_differs(results, chosen),
         stages=stages(results, lodo, ranking, chosen, calibration, metrics, spans),
-        domains=domain_rows(score_domains(out_of_fold)),
+        domains=domain_rows(score_domains(called(out_of_fold))),
         groups=group_rows(out_of_fold),
         group_columns=list(GROUP_COLUMNS),
         ranking=[
@@ -174,7 +174,7 @@ GROUP_COLUMNS = ("BA at 0.5", "BA fitted", "AMF recall fitted", "NMF recall fitt
 def group_rows(out_of_fold: DataFrame) -> Rows:
     """Species, then tumours: all figures pooled, and the range of BA over its domains, as in the paper."""
     rows = []
-    for group, row in score_groups(out_of_fold, score_domains(out_of_fold)).iterrows():
+    for group, row in score_groups(called(out_of_fold)).iterrows():
         low, high = (number(row[f"{end} domain's BA at 0.5"]) for end in ("lowest", "highest"))
         theirs = paper.LODO_SPECIES.get(str(group).removeprefix("species: "))
         rows.append(

@@ -1,9 +1,10 @@
-"""What out-of-fold predictions are worth: each fold's scores, a ranking of runs, two runs compared."""
+"""What out-of-fold predictions are worth: scores by fold and group, runs ranked and compared."""
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from pandas import DataFrame
+from pandas import DataFrame, concat
 from scipy.special import expit
 
 from amf.errors import DataError
@@ -21,109 +22,73 @@ Mean and std (n − 1) count every fold alike, whatever its size. Leaving one do
 """
 
 
-def score_domains(predictions: DataFrame) -> DataFrame:
-    """Score each fold, which is a domain in LODO, at 0.5 and at the threshold that the other folds choose.
+def called(predictions: DataFrame) -> DataFrame:
+    """The predictions as figures to evaluate, each called at the threshold that the other folds choose.
 
-    The latter are the other folds' out-of-fold predictions: no network has seen the figures it is chosen
-    on, and the fold's own labels take no part in choosing it.
+    That is chosen on the other folds' out-of-fold predictions: no network has seen the figures it is chosen
+    on, and a fold's own labels take no part in choosing its own.
 
     Parameters
     ----------
-    predictions : fold, slide, label, logit.
+    predictions : fold, label, logit and where known slide, one row a figure.
+
+    Returns
+    -------
+    The same rows and page, confidence = sigmoid(logit), threshold, predicted (0 or 1).
+    """
+    figures = predictions.assign(page=0, confidence=expit(predictions["logit"]))
+    thresholds = {
+        fold: fit_threshold(figures[figures["fold"] != fold]).value for fold in figures["fold"].unique()
+    }
+    figures["threshold"] = figures["fold"].map(thresholds)
+    return figures.assign(predicted=(figures["confidence"] >= figures["threshold"]).astype("int64"))
+
+
+def score_domains(figures: DataFrame) -> DataFrame:
+    """Score each fold, which is a domain in LODO, of `called` figures.
 
     Returns
     -------
     One row a fold: n, AMF (counts), AUC, BA, AMF recall and NMF recall "at 0.5", threshold, and the same
     three "fitted".
     """
-    predictions = predictions.assign(confidence=expit(predictions["logit"]))
-    rows = {}
-    for fold, own in predictions.groupby("fold"):
-        threshold = fit_threshold(predictions[predictions["fold"] != fold]).value
-        at_half = paper_metrics(own["confidence"], own["label"])
-        fitted = paper_metrics(own["confidence"], own["label"], threshold)
-        columns = ("BA", "AMF recall", "NMF recall")
-        rows[fold] = {
-            "n": len(own),
-            "AMF": int(own["label"].sum()),
-            "AUC": at_half["AUC"],
-            **{f"{name} at {THRESHOLD}": at_half[name] for name in columns},
-            "threshold": threshold,
-            **{f"{name} fitted": fitted[name] for name in columns},
-        }
+    rows = {fold: _scores(own, threshold=own["threshold"].iloc[0]) for fold, own in figures.groupby("fold")}
     return DataFrame.from_dict(rows, orient="index")
 
 
-def score_groups(predictions: DataFrame, summary: DataFrame) -> DataFrame:
-    """Score species and tumours, each figure called at 0.5 and at its fold's fitted threshold.
-
-    The paper gives the range over the domains of a species; figures of all its domains are pooled here, too.
-
-    Parameters
-    ----------
-    summary : see `score_domains`.
+def score_groups(figures: DataFrame) -> DataFrame:
+    """Score species and tumours of `called` figures, pooled over their domains.
 
     Returns
     -------
-    One row a species and a tumour: domains, n, AMF, AUC, BA "at 0.5" and "fitted", both recalls "fitted", and
-    the lowest and highest BA at 0.5 over its domains.
+    One row a species and a tumour: the columns of `score_domains` but the threshold, domains, and as in the
+    paper the lowest and highest BA at 0.5 over its domains.
     """
-    figures, rows = called(predictions, summary), {}
-    for column in ("species", "tumor"):
+    by_fold, rows = score_domains(figures)[f"BA at {THRESHOLD}"], {}
+    for column, word in (("species", "species"), ("tumor", "tumour")):
         for name, own in figures.groupby(figures[column].fillna("not published")):
-            at_half = paper_metrics(own["confidence"], own["label"])
-            fitted = paper_metrics(own["predicted"], own["label"])
-            by_domain = summary[f"BA at {THRESHOLD}"][sorted(own["fold"].unique())]
-            rows[f"{column.replace('tumor', 'tumour')}: {name}"] = {
+            accuracies = by_fold[own["fold"].unique()]
+            rows[f"{word}: {name}"] = {
                 "domains": own["domain"].nunique(),
-                "n": len(own),
-                "AMF": int(own["label"].sum()),
-                "AUC": at_half["AUC"],
-                f"BA at {THRESHOLD}": at_half["BA"],
-                **{f"{name} fitted": fitted[name] for name in ("BA", "AMF recall", "NMF recall")},
-                f"lowest domain's BA at {THRESHOLD}": by_domain.min(),
-                f"highest domain's BA at {THRESHOLD}": by_domain.max(),
+                **_scores(own),
+                f"lowest domain's BA at {THRESHOLD}": accuracies.min(),
+                f"highest domain's BA at {THRESHOLD}": accuracies.max(),
             }
     return DataFrame.from_dict(rows, orient="index")
 
 
-def called(predictions: DataFrame, summary: DataFrame) -> DataFrame:
-    """The predictions as figures to evaluate, each called at its fold's fitted threshold."""
-    confidence = expit(predictions["logit"])
-    predicted = (confidence >= predictions["fold"].map(summary["threshold"])).astype("int64")
-    return predictions.assign(page=0, confidence=confidence, predicted=predicted)
-
-
-def threshold_costs(predictions: DataFrame, pooled: float) -> DataFrame:
-    """What a threshold picked on one domain alone costs the figures of all the others.
-
-    Parameters
-    ----------
-    predictions : domain, slide, label, confidence; pooled : the threshold of all domains together.
-
-    Returns
-    -------
-    One row a domain: n, AMF, its threshold and interval, the BA of its own figures there, the BA of the
-    others' figures there and at the pooled threshold, and the cost = the latter minus the former.
-    """
-    rows = {}
-    for domain, own in predictions.groupby("domain"):
-        others = predictions[predictions["domain"] != domain]
-        picked = fit_threshold(own)
-        there, together = (
-            paper_metrics(others["confidence"], others["label"], cut)["BA"] for cut in (picked.value, pooled)
-        )
-        rows[domain] = {
-            "n": len(own),
-            "AMF": int(own["label"].sum()),
-            "threshold": picked.value,
-            "95 % interval": span([picked.low, picked.high]),
-            "own BA there": paper_metrics(own["confidence"], own["label"], picked.value)["BA"],
-            "others' BA there": there,
-            "others' BA at the pooled threshold": together,
-            "cost": together - there,
-        }
-    return DataFrame.from_dict(rows, orient="index")
+def _scores(figures: DataFrame, **between: float) -> dict[str, Any]:
+    at_half = paper_metrics(figures["confidence"], figures["label"])
+    fitted = paper_metrics(figures["predicted"], figures["label"])
+    names = ("BA", "AMF recall", "NMF recall")
+    return {
+        "n": len(figures),
+        "AMF": int(figures["label"].sum()),
+        "AUC": at_half["AUC"],
+        **{f"{name} at {THRESHOLD}": at_half[name] for name in names},
+        **between,
+        **{f"{name} fitted": fitted[name] for name in names},
+    }
 
 
 def ranking(summaries: Mapping[str, DataFrame]) -> DataFrame:
@@ -161,22 +126,22 @@ def compare_lodo(a: DataFrame, b: DataFrame, replicates: int = 2000, seed: int =
     a, b = (frame.sort_values("image").reset_index(drop=True) for frame in (a, b))
     if any(a[key].tolist() != b[key].tolist() for key in ("image", "fold", "slide", "label")):
         raise DataError(f"the two runs hold {len(a)} and {len(b)} figures that are not the same ones")
-    summaries = [score_domains(frame) for frame in (a, b)]
-    rows = summaries[0][["n", "AMF"]].copy()
-    for name in (f"BA at {THRESHOLD}", "BA fitted", "AUC"):
-        rows[f"{name}: A"], rows[f"{name}: B"] = (summary[name] for summary in summaries)
-        rows[f"{name}: B − A"] = rows[f"{name}: B"] - rows[f"{name}: A"]
-
-    first, second = (
-        Predictions(Path(name), called(frame, summary))
-        for name, frame, summary in zip("AB", (a, b), summaries, strict=True)
-    )
-    found = bootstrap.compare(second, first, replicates, seed)
-    difference = rows["BA fitted: B − A"]
+    figures = [called(frame) for frame in (a, b)]
+    first, second = (score_domains(frame) for frame in figures)
+    names = [f"BA at {THRESHOLD}", "BA fitted", "AUC"]
+    gains = second[names] - first[names]
+    columns = [
+        part[name].rename(f"{name}: {label}")
+        for name in names
+        for label, part in (("A", first), ("B", second), ("B − A", gains))
+    ]
+    difference = gains["BA fitted"]
     lines = [
         f"B − A by domain, BA at the fitted threshold: {difference.mean():+.3f} ± {difference.std():.3f}, "
         f"B better in {int((difference > 0).sum())} of {len(difference)}."
     ]
+    ours, theirs = (Predictions(Path(name), frame) for name, frame in zip("BA", figures[::-1], strict=True))
+    found = bootstrap.compare(ours, theirs, replicates, seed)
     for name, words in (
         ("mean_domain_balanced_accuracy", "mean over domains of the BA at the fitted thresholds"),
         ("balanced_accuracy", "BA of all figures pooled, at the fitted thresholds"),
@@ -187,4 +152,37 @@ def compare_lodo(a: DataFrame, b: DataFrame, replicates: int = 2000, seed: int =
             f"B − A, {words}: {row['difference']:+.3f} (95 % interval {span(row['interval'], signed=True)}, "
             f"p {p_value(row['p'])}; {bootstrap.resampled_unit(a)} resampled {replicates} times)."
         )
-    return with_mean_and_std(rows), "\n\n".join(lines)
+    return with_mean_and_std(concat([first[["n", "AMF"]], *columns], axis=1)), "\n\n".join(lines)
+
+
+def threshold_costs(predictions: DataFrame, pooled: float) -> DataFrame:
+    """What a threshold picked on one domain alone costs the figures of all the others.
+
+    Parameters
+    ----------
+    predictions : domain, slide, label, confidence; pooled : the threshold of all domains together.
+
+    Returns
+    -------
+    One row a domain: n, AMF, its threshold and interval, the BA of its own figures there, the BA of the
+    others' figures there and at the pooled threshold, and the cost = the latter minus the former.
+    """
+
+    def accuracy(figures: DataFrame, threshold: float) -> float:
+        return paper_metrics(figures["confidence"], figures["label"], threshold)["BA"]
+
+    rows = {}
+    for domain, own in predictions.groupby("domain"):
+        others, picked = predictions[predictions["domain"] != domain], fit_threshold(own)
+        there, together = accuracy(others, picked.value), accuracy(others, pooled)
+        rows[domain] = {
+            "n": len(own),
+            "AMF": int(own["label"].sum()),
+            "threshold": picked.value,
+            "95 % interval": span([picked.low, picked.high]),
+            "own BA there": accuracy(own, picked.value),
+            "others' BA there": there,
+            "others' BA at the pooled threshold": together,
+            "cost": together - there,
+        }
+    return DataFrame.from_dict(rows, orient="index")

@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pandas import DataFrame
+from pandas import DataFrame, concat
 from scipy.special import expit
 
 from amf.data.figures import Figures
 from amf.data.splits import group_kfold
 from amf.experiments.folds import CrossValidation, join_folds, slug
-from amf.experiments.paper import paper_metrics
+from amf.experiments.paper import PAPER_METRICS, paper_metrics
 from amf.experiments.record import markdown, write_csv, write_record
 from amf.files import write_text
 from amf.training.recipe import BASELINE, Recipe
@@ -46,48 +46,69 @@ def scores_by_fold(runs: Sequence[CrossValidation], figures: Figures) -> DataFra
     return DataFrame(rows)
 
 
-def collect_trial(runs: Sequence[CrossValidation], figures: Figures, out: Path) -> DataFrame:
-    """Join all variants; write each fold's metrics and the table to `out`.
+def differences(by_fold: DataFrame, paired: bool) -> DataFrame:
+    """Every variant's mean scores over the folds less the baseline's; the baseline's own are absolute.
+
+    Parameters
+    ----------
+    by_fold : see `scores_by_fold`.
+    paired : whether a std (n − 1) is that of the differences, fold by fold, or the variant's own.
 
     Returns
     -------
-    See `paired_differences`.
+    One row a variant, in their order: PAPER_METRICS, each with its "… std" and "… better", in how many folds.
+    """
+    columns = []
+    for metric in PAPER_METRICS:
+        scores = by_fold.pivot(index="fold", columns="variant", values=metric)
+        gains = scores.sub(scores[BASELINE], axis=0).assign(**{BASELINE: scores[BASELINE]})
+        std = (gains if paired else scores).std()
+        better = (scores.gt(scores[BASELINE], axis=0)).sum()
+        columns += [
+            gains.mean().rename(metric),
+            std.rename(f"{metric} std"),
+            better.rename(f"{metric} better"),
+        ]
+    return concat(columns, axis=1).loc[by_fold["variant"].unique()]
+
+
+def in_words(table: DataFrame, variant: str, metric: str, digits: int = 3) -> str:
+    """A cell of `differences` with its std; a dash where there is none."""
+    mean, std = table[metric][variant], table[f"{metric} std"][variant]
+    sign = "" if variant == BASELINE else "+"
+    return f"{mean:{sign}.{digits}f} ± {std:.{digits}f}" if mean == mean else "–"
+
+
+def folds_better(table: DataFrame, metric: str, folds: int) -> list[str]:
+    """In how many folds each variant of `differences` is better than the baseline, in words."""
+    better = table[f"{metric} better"]
+    return ["" if variant == BASELINE else f"{better[variant]} of {folds}" for variant in table.index]
+
+
+def collect_trial(runs: Sequence[CrossValidation], figures: Figures, out: Path) -> DataFrame:
+    """Join all variants; write each fold's metrics and the table of AUC and BA to `out`.
 
     Raises
     ------
     DataError : a fold is missing, or was of another recipe, table or split.
     """
     by_fold = scores_by_fold(runs, figures)
-    table, base, folds = paired_differences(by_fold), runs[0].recipe, len(runs[0].splits)
-    write_csv(by_fold, out / f"{TRIAL}-folds.csv")
+    table, base, folds = differences(by_fold, paired=True), runs[0].recipe, len(runs[0].splits)
+    texts = DataFrame(
+        {
+            "AUC": [in_words(table, name, "AUC", 4) for name in table.index],
+            "BA at 0.5": [in_words(table, name, "BA", 4) for name in table.index],
+            "AUC better": folds_better(table, "AUC", folds),
+        },
+        index=table.index,
+    )
     seeds = f"{base.optimise.seed} to {base.optimise.seed + folds - 1}"
+    write_csv(by_fold, out / f"{TRIAL}-folds.csv")
     write_text(
         out / f"{TRIAL}.md",
         f"Recipe {base.name}, table {figures.table_hash[:12]} ({len(figures.table)} figures), {folds} folds "
         f"by slide with the seeds {seeds}. Baseline absolute, mean ± std over the folds; others: mean ± std "
-        f"of the differences to the baseline, fold by fold (n − 1).\n\n{markdown(table, 'variant')}",
+        f"of the differences to the baseline, fold by fold (n − 1).\n\n{markdown(texts, 'variant')}",
     )
     write_record(out, figures, variants={run.name: run.recipe.model_dump(mode="json") for run in runs})
     return table
-
-
-def paired_differences(by_fold: DataFrame) -> DataFrame:
-    """AUC and BA at 0.5 of the baseline, and the others' differences to it on the same fold and seed.
-
-    Parameters
-    ----------
-    by_fold : variant, fold, AUC and BA, one row a variant and fold.
-
-    Returns
-    -------
-    One row a variant, in their order: "AUC", "BA at 0.5" as text, and "AUC better", in how many folds.
-    """
-    rows: dict[str, dict[str, str]] = {str(name): {} for name in by_fold["variant"].unique()}
-    for column, metric in (("AUC", "AUC"), ("BA at 0.5", "BA")):
-        wide = by_fold.pivot(index="fold", columns="variant", values=metric)
-        for name, row in rows.items():
-            values, form = (wide[name], "") if name == BASELINE else (wide[name] - wide[BASELINE], "+")
-            row[column] = f"{values.mean():{form}.4f} ± {values.std():.4f}"
-            if metric == "AUC":
-                row["AUC better"] = "" if name == BASELINE else f"{(values > 0).sum()} of {len(values)}"
-    return DataFrame.from_dict(rows, orient="index")[["AUC", "BA at 0.5", "AUC better"]]

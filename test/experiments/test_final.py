@@ -144,33 +144,36 @@ def test_calibrate_writes_into_a_bundle_of_the_same_network(
     spec = load(bundle).spec
     for value in ("temperature", "bias", "threshold", "fitted_on"):
         assert getattr(spec, value) == calibration[value]
-    assert spec.provenance["calibration"]["table_hash"] == calibration["table_hash"]
     assert calibration["fitted_on"] in (bundle / "MODEL_CARD.md").read_text()
 
 
 @pytest.mark.parametrize(
     ("bundle", "message"),
     [
-        ({"changes": {"model.weights": "other.safetensors"}}, "is of other recipes"),
-        ({"changes": {"optimise.seed": 1}}, "is of other recipes (tiny, seed 1) than the predictions"),
-        ({"changes": {"model.views": 8}}, "is of other recipes"),
-        ({"table": "f" * 64}, "was trained on the table ffffffffffff"),
+        ({"changes": {"model.weights": "other.safetensors"}}, "the LODO run is of other members"),
+        ({"changes": {"optimise.seed": 1}}, "the LODO run is of other members (tiny, seed 0) than"),
+        ({"changes": {"model.views": 8}}, "the LODO run is of other members"),
+        ({"table": "f" * 64}, "bundle of ffffffffffff"),
     ],
 )
 def test_calibrate_refuses_a_bundle_of_another_network(
-    calibration: Calibration, sealed: Callable[..., Path], bundle: dict[str, Any], message: str
+    calibration: Calibration,
+    finished: Path,
+    sealed: Callable[..., Path],
+    bundle: dict[str, Any],
+    message: str,
 ) -> None:
     folder = sealed(**bundle)
     with pytest.raises(DataError, match=re.escape(message)):
-        calibrate_bundle(calibration, folder)
+        calibrate_bundle(calibration, lodo.read_lodo([finished]), folder)
     assert read_spec(folder).threshold == 0.9
 
 
 def test_calibrate_refuses_a_bundle_that_does_not_say_how_it_was_trained(
-    calibration: Calibration, make_bundle: Callable[..., Path]
+    calibration: Calibration, finished: Path, make_bundle: Callable[..., Path]
 ) -> None:
-    with pytest.raises(DataError, match="was trained on the table None"):
-        calibrate_bundle(calibration, make_bundle())
+    with pytest.raises(DataError, match="bundle of unknown"):
+        calibrate_bundle(calibration, lodo.read_lodo([finished]), make_bundle())
 
 
 def test_of_one_domain_final_calibrates_by_folds_of_slides_and_says_so(

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from pandas import DataFrame
 from PIL import Image
+from scipy.special import expit
 
 from amf.data.packed import pack
 from amf.data.sources.base import Figure, table_of
@@ -72,3 +73,21 @@ def pack_figures(folder: Path, figures: int = 96, seed: int = 0) -> None:
 
 def _plate(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.exp(-((x / 6) ** 2) - (y / 16) ** 2)
+
+
+def synthetic(figures: int = 600, scale: float = 1.0, seed: int = 0) -> DataFrame:
+    """Three domains; P(AMF | logit) = sigmoid(logit / scale), but for "b", shifted by 2 scale."""
+    rng = np.random.default_rng(seed)
+    domain = np.array(["a", "b", "c"])[np.arange(figures) % 3]
+    true = rng.normal(-0.5, 2, figures)
+    label = (rng.random(figures) < expit(true)).astype(int)
+    return DataFrame(
+        {
+            "image": [f"{i}.png" for i in range(figures)],
+            "domain": domain,
+            "fold": domain,
+            "slide": [f"slide {i // 3 % 40} of {name}" for i, name in enumerate(domain)],
+            "label": label,
+            "logit": scale * (true + 2 * (domain == "b")),
+        }
+    )

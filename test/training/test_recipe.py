@@ -201,3 +201,61 @@ def test_a_faulty_base_is_named(tmp_path: Path, text: str, message: str) -> None
 def test_virchow2_is_trained_as_h_optimus_0() -> None:
     ours, theirs = (read_recipe(ROOT / "recipes" / f"{name}.yaml") for name in ("virchow2", "h-optimus-0"))
     assert ours == override(theirs, {"name": "virchow2", "model.backbone": "virchow2"})
+
+
+LORA = {"backbone": "h-optimus-0", "weights": "hub", "train": "lora", "lora": {}}
+
+
+def with_section(tmp_path: Path, section: str, content: object) -> Path:
+    path = tmp_path / "base.yaml"
+    path.write_text(yaml.safe_dump({"name": "base", "model": LORA, section: content}))
+    return path
+
+
+def test_a_grid_is_every_combination(tmp_path: Path) -> None:
+    grid = {"model.lora.rank": [4, 8], "optimise.learning_rate": [1e-4, 3e-4]}
+    path = with_section(tmp_path, "grid", grid)
+    recipes = read_recipes(path)
+    values = [(r.model.lora and r.model.lora.rank, r.optimise.learning_rate) for r in recipes]
+    assert values == [(4, 1e-4), (4, 3e-4), (8, 1e-4), (8, 3e-4)]
+    assert recipes[1].name == "base, model.lora.rank 4, optimise.learning_rate 0.0003"
+    assert recipes[0].optimise.epochs == 20
+    with pytest.raises(RecipeError, match="has the section 'grid', expected a single recipe"):
+        read_recipe(path)
+
+
+def test_variants_change_the_recipe_each_apart(tmp_path: Path) -> None:
+    variants = {"longer": {"optimise.epochs": 30}, "no MixUp": {"mixup": None}}
+    path = with_section(tmp_path, "variants", variants)
+    found = read_variants(path)
+    assert list(found) == [BASELINE, "longer", "no MixUp"]
+    assert [(r.optimise.epochs, r.mixup) for r in found.values()] == [
+        (20, "standard"), (30, "standard"), (20, None),
+    ]  # fmt: skip
+    assert found["longer"].name == "base: longer"
+    assert read_recipes(path) == list(found.values())
+    with pytest.raises(RecipeError, match="has the section 'variants', expected a single recipe"):
+        read_recipe(path)
+
+
+@pytest.mark.parametrize(
+    ("section", "content", "fault"),
+    [
+        ("variants", [1], "expected a set of changes by name"),
+        ("variants", {"longer": {}}, "expected a set of changes by name"),
+        ("variants", {BASELINE: {"mixup": None}}, "none named 'baseline'"),
+        ("variants", {"deeper": {"swin.depth": 3}}, "swin.depth is unknown"),
+        ("variants", None, "variants is None"),
+        ("grid", {"optimise.rate": [1]}, "optimise.rate"),
+        ("grid", {"optimise.epochs": 5}, "expected a list of values"),
+        ("grid", {"optimise.epochs": []}, "expected a list of values"),
+        ("grid", {"optimise.epochs": [5, 5]}, "every value of a key once"),
+        ("grid", {"optimise.epochs": [5, 0]}, "optimise.epochs"),
+        ("grid", {"swin.depth": [1]}, "swin.depth is unknown"),
+    ],
+)
+def test_a_faulty_grid_or_set_of_variants_is_refused(
+    tmp_path: Path, section: str, content: object, fault: str
+) -> None:
+    with pytest.raises(RecipeError, match=fault):
+        read_recipes(with_section(tmp_path, section, content))

@@ -1,14 +1,23 @@
 """Scale, bias and threshold against brute force and closed forms."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from pandas import DataFrame
+from scipy.optimize import minimize
 from scipy.special import expit
-from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 
+from amf.errors import DataError
+from amf.evaluation.metrics import metrics_of
+from amf.evaluation.predictions import read
 from amf.evaluation.threshold import best_cuts, fit_threshold
-from amf.experiments.calibration import fit_scale_and_bias
+from amf.experiments.calibration import HELD_OUT, calibrate, fit_scale_and_bias
+from amf.experiments.lodo import Lodo, Member
+from test.support.drawn import synthetic
+from test.support.small import compact_recipe
 
 
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 4.0])
@@ -21,22 +30,70 @@ def test_scale_and_bias_are_recovered(temperature: float, bias: float) -> None:
     assert found == (pytest.approx(temperature, rel=0.02), pytest.approx(bias, abs=0.03))
 
 
-def test_scale_and_bias_are_those_of_logistic_regression() -> None:
+def test_scale_and_bias_have_the_least_loss() -> None:
     rng = np.random.default_rng(1)
     logits = rng.normal(-0.5, 2, 400)
     labels = rng.random(400) < expit(0.7 * logits - 1)
-    reference = LogisticRegression(C=np.inf, tol=1e-10).fit(logits[:, None], labels)
+
+    def loss(at: list[float]) -> float:
+        z = at[0] * logits + at[1]
+        return float(np.mean(np.logaddexp(0, z) - labels * z))
+
+    best = minimize(loss, [1.0, 0.0], method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-14}).x
     temperature, bias = fit_scale_and_bias(logits, labels)
-    assert 1 / temperature == pytest.approx(reference.coef_.item(), rel=1e-5)
-    assert bias == pytest.approx(reference.intercept_.item(), rel=1e-5)
+    assert (1 / temperature, bias) == pytest.approx(tuple(best), abs=1e-4)
     # With a bias of its own, the mean confidence is the share of AMF: the overstatement is gone.
-    assert expit(logits / temperature + bias).mean() == pytest.approx(labels.mean(), abs=1e-7)
+    assert expit(logits / temperature + bias).mean() == pytest.approx(labels.mean(), abs=1e-9)
 
 
-def test_a_scale_never_turns_the_order_around() -> None:
-    temperature, bias = fit_scale_and_bias([-1.0, 1.0, -2.0, 2.0], [1, 0, 1, 0])
-    assert temperature == pytest.approx(20)
-    assert abs(bias) < 1e-6
+@pytest.mark.parametrize(("labels", "temperature"), [([1, 0, 1, 0], 20), ([0, 1, 0, 1], 1 / 20)])
+def test_a_scale_never_turns_the_order_around_nor_grows_without_end(
+    labels: list[int], temperature: float
+) -> None:
+    assert fit_scale_and_bias([-1.0, 1.0, -2.0, 2.0], labels) == pytest.approx((temperature, 0), abs=1e-9)
+
+
+def test_calibration_recovers_temperature_bias_and_threshold(tmp_path: Path) -> None:
+    predictions = synthetic(9_000, scale=2.5)
+    predictions = predictions[predictions["domain"] != "b"]
+    predictions["logit"] += 2.5 * 1.5  # as training on both classes alike overstates P(atypical)
+    found = calibrate(lodo_of(predictions), tmp_path / "out")
+    assert found.temperature == pytest.approx(2.5, rel=0.05)
+    assert found.bias == pytest.approx(-1.5, abs=0.06)
+    # Where confidence = P(AMF), balanced accuracy is greatest from the prevalence on.
+    assert found.threshold == pytest.approx(predictions["label"].mean(), abs=0.04)
+    assert found.interval[0] < found.threshold < found.interval[1]
+    assert found.ece["after"] < 0.02 < 0.1 < found.ece["before"]
+    assert found.ece["held_out"] < 0.02
+    before, gap = expit(predictions["logit"]), 0.0
+    for low in np.arange(10) / 10:
+        inside = (before >= low) & (before < low + 0.1)
+        gap += abs(before[inside].sum() - predictions["label"][inside].sum())
+    assert found.ece["before"] == pytest.approx(gap / len(predictions), abs=1e-4)
+    assert found.balanced_accuracy["at_threshold"] > found.balanced_accuracy["at_0.5"]
+    assert (
+        f"{len(predictions)} out-of-fold figures ({predictions['label'].sum()} AMF) of 2 domains"
+        in found.fitted_on
+    )
+    saved = json.loads((tmp_path / "out" / "calibration.json").read_text())
+    assert (saved["temperature"], saved["threshold"]) == (found.temperature, found.threshold)
+    answers = read(tmp_path / "out" / HELD_OUT).figures
+    assert metrics_of(answers)["balanced_accuracy"] == pytest.approx(found.held_out["balanced_accuracy"])
+    assert answers["confidence"].mean() == pytest.approx(predictions["label"].mean(), abs=0.02)
+    for plot in ("threshold-curve.png", "reliability.png"):
+        assert (tmp_path / "out" / plot).stat().st_size > 10_000
+
+
+def test_a_domain_of_one_class_is_not_calibrated_on(tmp_path: Path) -> None:
+    predictions = synthetic()
+    predictions.loc[predictions["domain"] == "c", "label"] = 0
+    with pytest.raises(DataError, match="c: 0 of 200 figures are AMF"):
+        calibrate(lodo_of(predictions), tmp_path / "out")
+
+
+def lodo_of(predictions: DataFrame) -> Lodo:
+    """A finished LODO run with these predictions."""
+    return Lodo((Member(compact_recipe(), {"a": 3}),), predictions, "0123456789abcdef")
 
 
 def figures(confidence: object, label: object) -> DataFrame:
