@@ -50,7 +50,7 @@ GROUPS = {  # what people do -> command = module of amf.commands -> one line of 
 
 EXTRA_OF = {
     **dict.fromkeys(
-        ("captum", "jinja2", "markupsafe", "openslide", "shapely", "tifffile"),
+        ("jinja2", "markupsafe", "openslide", "shapely", "tifffile"),
         "slides",
     ),
     "snakemake": "workflow",

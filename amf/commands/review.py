@@ -32,11 +32,14 @@ def run(
     pictures = review.read_pictures(answers, root)
     overlays = None
     if maps:
+        from tqdm import tqdm
+
         from amf.evaluation.maps import attribute, overlay
         from amf.model import bundle
         from amf.model.shipped import shipped_bundle
 
-        overlays = [overlay(map_) for map_ in attribute(bundle.load(model or shipped_bundle()), pictures)]
+        drawn = attribute(bundle.load(model or shipped_bundle()), pictures)
+        overlays = [overlay(map_) for map_ in tqdm(drawn, desc="maps", total=len(pictures), unit="figure")]
     review.write_page(output, answers, pictures, predictions.name, title, overlays)
     size = output.stat().st_size
     print(f"wrote {output}: {len(answers)} figures, {size / 1e6:.1f} MB")

@@ -19,8 +19,6 @@ from selenium.webdriver.support.ui import Select
 from amf.cli import main as amf
 from amf.data.reviews import read_reviews
 from amf.evaluation import maps, review
-from amf.inference.predict import Predictor
-from amf.model import bundle
 from docs.make_example_report import draw_patch
 from test.support.jobs import save_tiff
 from test.support.slides import lay, write_pyramid
@@ -332,30 +330,3 @@ def test_pages_from_files_and_stacks(tmp_path: Path, make_bundle: Make) -> None:
     assert amf(["review", str(output), "--output", str(page), "--root", str(images)]) == 0
     rows = data_of(page)["figures"]
     assert [row[:2] for row in rows] == [["one.png", None], ["stack.tiff", 0], ["stack.tiff", 1]]
-
-
-def test_maps_sum_to_the_change_of_the_logit(make_bundle: Make) -> None:
-    model = make_bundle(members=2, views=8)
-    patches = np.stack(drawn(3))
-    predictor = Predictor(bundle.load(model), "cpu")
-    change = predictor.logits(patches) - predictor.logits(maps.plain(patches))
-    shares = np.stack(list(maps.attribute(bundle.load(model), patches)))
-    assert shares.shape == (3, 128, 128)
-    sums = shares.sum(axis=(1, 2))
-    assert np.abs(change).max() > 1e-3  # random weights hardly tell the patches
-    np.testing.assert_allclose(sums, change, atol=0.03 * np.abs(change).max())
-
-
-def test_maps_of_the_bundle_that_ships() -> None:
-    from amf.model.shipped import shipped_bundle
-
-    patches = np.stack(drawn(4))
-    loaded = bundle.load(shipped_bundle())
-    side = loaded.spec.members[0].image.field_of_view_px
-    shares = np.stack(list(maps.attribute(loaded, patches)))
-    predictor = Predictor(bundle.load(shipped_bundle()), "cpu")
-    change = predictor.logits(patches) - predictor.logits(maps.plain(patches))
-    np.testing.assert_allclose(shares.sum(axis=(1, 2)), change, atol=0.1 * np.abs(change).max())
-    margin = (128 - side) // 2
-    assert not shares[:, :margin].any()  # no member looks there
-    assert shares[:, margin:-margin, margin:-margin].any()
