@@ -99,7 +99,7 @@ class Slide:
         full = self.levels[0]
         if not (0 <= x < full.width and 0 <= y < full.height):
             raise JobError(f"({x}, {y}) lies outside {self.path}, which is {full.width} x {full.height} px")
-        level = self._level_for(PATCH_UM_PER_PX / mpp)
+        level = self.level_for(PATCH_UM_PER_PX / mpp)
         side = PATCH_PX * PATCH_UM_PER_PX / mpp / level.downsample  # px of the level
         centre_x, centre_y = x / level.downsample, y / level.downsample
         if abs(side / PATCH_PX - 1) <= SAME_SCALE:
@@ -113,7 +113,7 @@ class Slide:
         box = (left_exact - left, top_exact - top, left_exact - left + side, top_exact - top + side)
         return np.asarray(region.resize((PATCH_PX, PATCH_PX), Image.Resampling.LANCZOS, box=box))
 
-    def _level_for(self, downsample: float) -> Level:
+    def level_for(self, downsample: float) -> Level:
         """The coarsest level not coarser than wanted, else the finest."""
         fine = [level for level in self.levels if level.downsample <= downsample * (1 + SAME_SCALE)]
         return fine[-1] if fine else self.levels[0]

@@ -1,0 +1,177 @@
+"""How many figures a mm² of tissue holds: answers counted in the regions of an area."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from amf.bulk.figures.features import class_of
+from amf.bulk.figures.given import PATCH_UM
+from amf.bulk.geojson import CLASSIFICATION, IMAGE
+from amf.data.loading import read_frame, read_json
+from amf.data.slide import Slide
+from amf.data.tissue import tissue_mm2
+from amf.errors import DataError
+from amf.files import written_whole
+
+TISSUE = "tissue"
+"""The area that is measured rather than given."""
+
+COLUMNS = ("region", "area_mm2", "figures", "atypical", "normal", "figures_per_mm2", "atypical_per_mm2")
+
+
+LABELS = {answer["name"]: label for label, answer in CLASSIFICATION.items()}
+"""QuPath's name of a class -> ours."""
+
+
+class Place(NamedTuple):
+    """An answer: px of the finest level, as QuPath counts, and its class."""
+
+    x: float
+    y: float
+    label: str
+
+
+@dataclass(frozen=True)
+class Region:
+    """A part of the slide; `shape` is its outline, px as QuPath counts, or None for all there is."""
+
+    name: str
+    mm2: float
+    shape: Any = None
+
+    def holds(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Which places, (N,) and (N,) px, lie in it: (N,) bool."""
+        return np.ones(len(x), bool) if self.shape is None else shapely.intersects_xy(self.shape, x, y)
+
+
+def read_regions(area: Path, slide: Slide, mpp: float) -> list[Region]:
+    """The regions in which figures are counted; where there are several, the last is all of them together.
+
+    Parameters
+    ----------
+    area : GeoJSON with polygons, px as QuPath counts; or the word `tissue`, for what the slide shows: every
+        figure is part of it.
+    mpp : µm/px of the slide's finest level.
+
+    Raises
+    ------
+    DataError : the file holds no polygon that is wider than a patch, or the slide shows no tissue.
+    """
+    if str(area) != TISSUE:
+        return _polygons(area, mpp)
+    mm2 = tissue_mm2(slide, mpp)
+    if not mm2:
+        raise DataError(f"{slide.path} shows no tissue: name the area by a GeoJSON file")
+    return [Region(TISSUE, mm2)]
+
+
+def _polygons(path: Path, mpp: float) -> list[Region]:
+    content = read_json(path)
+    features = content.get("features", [content]) if isinstance(content, dict) else content
+    shapes: list[tuple[str, Any]] = []
+    for number, feature in enumerate(features if isinstance(features, list) else [], start=1):
+        shape = _outline(feature)
+        if shape is not None and max(_sides(shape)) * mpp > PATCH_UM:
+            shapes.append((_name(feature) or f"region {number}", shape))
+    if not shapes:
+        raise DataError(
+            f"{path} holds no polygon wider than {PATCH_UM:.0f} µm, expected GeoJSON with an area's outline"
+        )
+    print(f"{path}: {len(shapes)} regions; passed over {len(features) - len(shapes)} other features")
+    if len(shapes) > 1:
+        shapes.append(("all", shapely.union_all([shape for _, shape in shapes])))
+    return [Region(name, shape.area * mpp**2 / 1e6, shape) for name, shape in shapes]
+
+
+def _outline(feature: Any) -> Any:
+    """The polygons of a feature, None where it has none; outlines that cross themselves are mended."""
+    try:
+        shape = shapely.make_valid(shapely.geometry.shape(feature["geometry"]))
+    except (shapely.errors.ShapelyError, TypeError, ValueError, KeyError, IndexError, AttributeError):
+        return None
+    return shape if shape.area > 0 else None
+
+
+def _sides(shape: Any) -> tuple[float, float]:
+    left, top, right, bottom = shape.bounds
+    return right - left, bottom - top
+
+
+def _name(feature: dict[str, Any]) -> str | None:
+    properties = feature.get("properties") or {}
+    return str(properties["name"]) if properties.get("name") else class_of(properties)
+
+
+def read_answers(output: Path) -> list[Place]:
+    """The answers in a file that `amf slide` wrote."""
+    if output.suffix in (".csv", ".parquet"):
+        columns = (read_frame(output)[name] for name in ("x", "y", "class"))
+        return [Place(float(x), float(y), str(label)) for x, y, label in zip(*columns, strict=True)]
+    features = [feature for feature in read_json(output)["features"] if _is_answer(feature)]
+    centres = [shapely.geometry.shape(feature["geometry"]).centroid for feature in features]
+    return [
+        Place(centre.x, centre.y, LABELS[str(class_of(feature["properties"]))])
+        for feature, centre in zip(features, centres, strict=True)
+    ]
+
+
+def _is_answer(feature: Mapping[str, Any]) -> bool:
+    return IMAGE in ((feature.get("properties") or {}).get("metadata") or {})
+
+
+def count(places: Sequence[Place], regions: Sequence[Region]) -> list[dict[str, Any]]:
+    """A row a region, and one for the figures in none of them, which has no area."""
+    x, y = (np.array([place[axis] for place in places], dtype=float) for axis in (0, 1))
+    atypical = np.array([place.label == "atypical" for place in places], dtype=bool)
+    inside = [region.holds(x, y) for region in regions]
+    rows = [
+        _row(region.name, region.mm2, atypical[held]) for region, held in zip(regions, inside, strict=True)
+    ]
+    outside = ~np.logical_or.reduce(inside)
+    return rows + ([_row("outside", None, atypical[outside])] if outside.any() else [])
+
+
+def _row(name: str, mm2: float | None, atypical: NDArray[np.bool_]) -> dict[str, Any]:
+    figures, of_them = len(atypical), int(atypical.sum())
+    rates = [None, None] if mm2 is None else [round(number / mm2, 3) for number in (figures, of_them)]
+    area = None if mm2 is None else round(mm2, 4)
+    return dict(zip(COLUMNS, (name, area, figures, of_them, figures - of_them, *rates), strict=True))
+
+
+def counts_path(output: Path) -> Path:
+    """Where the counts of an output are written."""
+    return output.with_name(f"{output.stem}.counts.csv")
+
+
+def write_counts(output: Path, regions: Sequence[Region]) -> None:
+    """Count the answers of an output in the regions; print the counts and write them beside it.
+
+    Raises
+    ------
+    DataError : the file cannot be written.
+    """
+    rows = count(read_answers(output), regions)
+    with (
+        written_whole(counts_path(output)) as partial,
+        partial.open("w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    for row in rows:
+        of_area = "" if row["area_mm2"] is None else f" in {row['area_mm2']:g} mm²: "
+        per_mm2 = (
+            ""
+            if row["area_mm2"] is None
+            else (f", {row['figures_per_mm2']:g} and {row['atypical_per_mm2']:g} a mm²")
+        )
+        print(
+            f"{row['region']}{of_area or ': '}{row['figures']} figures, {row['atypical']} atypical{per_mm2}"
+        )
+    print(f"wrote {counts_path(output)}")
