@@ -41,6 +41,7 @@ GROUPS = {  # what people do -> command = module of amf.commands -> one line of 
     "Data": {
         "fetch": "published data sets from their repositories, checked and unpacked",
         "data": "published data sets into a patch table, packed patches, counts and plots",
+        "job": "patches of a folder into a job for the container",
         "augment": "draw every augmentation on real patches as one picture",
     },
     "The whole paper": {

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
+from amf.commands.options import Columns, pairs
 from amf.files import folder_to_write, written_whole
 
 
@@ -33,6 +34,7 @@ def run(
             help="evaluate the figures that have a prediction and a truth, and name the others",
         ),
     ] = False,
+    column: Columns = None,
     compare: Annotated[
         Path | None, Option(metavar="OTHER", help="predictions of the same figures to test against")
     ] = None,
@@ -50,8 +52,9 @@ def run(
     from amf.evaluation import predictions as tables
     from amf.evaluation import report, summary
 
-    evaluated = tables.read(predictions, truth, allow_missing)
-    other = tables.read(compare, truth, allow_missing) if compare else None
+    columns = pairs("--column", column, tables.COLUMNS)
+    evaluated = tables.read(predictions, truth, allow_missing, columns)
+    other = tables.read(compare, truth, allow_missing, columns) if compare else None
     numbers = summary.summarise(evaluated, replicates, seed, other)
     page = report.render(evaluated, numbers, title, patches)
     with (  # both or neither: each file is on disk before the first takes its name

@@ -7,9 +7,9 @@ from typing import Annotated
 
 from typer import Argument, Option
 
+from amf.commands.options import pairs
 from amf.data.fetch import fetch
 from amf.data.repositories import DATASETS, Record
-from amf.errors import DataError
 from amf.files import folder_to_write
 
 
@@ -30,10 +30,8 @@ def run(
     ] = None,
 ) -> None:
     """Fetch one data set after the other; every one that is complete stays if a later one fails."""
-    changes = dict(_split(text) for text in name or [])
-    places = {place for name in names if name in DATASETS for place in DATASETS[name].places}
-    if unknown := sorted(set(changes) - places):
-        raise DataError(f"--name gives {', '.join(unknown)}, expected one of {', '.join(sorted(places))}")
+    places = sorted({place for name in names if name in DATASETS for place in DATASETS[name].places})
+    changes = pairs("--name", name, places)
     for dataset in names:
         own = DATASETS[dataset].places if dataset in DATASETS else {}
         published = {place: changes[place] for place in own if place in changes}
@@ -57,10 +55,3 @@ def acknowledge(accepted: bool) -> Callable[[Record], bool]:
         return input("  accept it? [y/N] ").strip().lower() in ("y", "yes")
 
     return answer
-
-
-def _split(text: str) -> tuple[str, str]:
-    place, equals, published = text.partition("=")
-    if not equals or not published:
-        raise DataError(f"--name is {text!r}, expected PLACE=PUBLISHED")
-    return place, published

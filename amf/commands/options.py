@@ -1,10 +1,12 @@
 """The arguments that several commands share."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Literal
 
 from typer import Argument, Option
 
+from amf.errors import DataError
 from amf.files import folder_to_write
 
 Recipe = Annotated[Path, Argument(help="YAML recipe")]
@@ -38,3 +40,29 @@ ByContent = Annotated[
         help="a resumed run tells by their content which files have changed, not by size and time alone",
     ),
 ]
+Columns = Annotated[
+    list[str] | None,
+    Option(
+        "--column",
+        metavar="OURS=THEIRS",
+        help="what the tables call a column, as in image=file; may be given several times",
+    ),
+]
+
+
+def pairs(flag: str, given: list[str] | None, known: Collection[str]) -> dict[str, str]:
+    """Read what an option that is given several times says as NAME=VALUE.
+
+    Raises
+    ------
+    DataError : it is no such pair, or the name is none of `known`.
+    """
+    found: dict[str, str] = {}
+    for text in given or []:
+        name, _, value = text.partition("=")
+        if not name or not value:
+            raise DataError(f"{flag} is {text!r}, expected NAME=VALUE")
+        if name not in known:
+            raise DataError(f"{flag} names {name!r}, expected one of {', '.join(known)}")
+        found[name] = value
+    return found

@@ -203,7 +203,7 @@ def with_names(
     ----------
     frame, source : the table, and what an error calls it.
     required, optional : the names that we know.
-    columns : what this table calls some of them: our name -> its own.
+    columns : what this table may call some of them: our name → its own.
 
     Raises
     ------
@@ -213,18 +213,23 @@ def with_names(
     given = list(map(str, frame))
     renamed: dict[str, str] = {}
     for name in dict.fromkeys([*theirs, *required, *optional]):
-        wanted = theirs.get(name, name)
-        alike = [one for one in given if one.strip().casefold() == wanted.strip().casefold()]
-        found = [wanted] if wanted in given else alike
+        names = list(dict.fromkeys([theirs.get(name, name), name]))
+        found = next(filter(None, (_columns_called(wanted, given) for wanted in names)), [])
         if len(found) > 1:
-            raise DataError(f"{source} has the columns {quoted(found)}, expected one {wanted!r}")
+            raise DataError(f"{source} has the columns {quoted(found)}, expected one {name!r}")
         if found:
             renamed[found[0]] = name
         elif name in theirs or name in required:
-            raise DataError(f"{source}: no column {wanted!r}; it has {quoted(given)}")
+            raise DataError(f"{source}: no column {' or '.join(map(repr, names))}; it has {quoted(given)}")
     replaced = [name for name in theirs if name in given and name not in renamed]
     frame = frame.set_axis(given, axis="columns").drop(columns=replaced)
     return frame.rename(columns=renamed)
+
+
+def _columns_called(name: str, given: list[str]) -> list[str]:
+    """The columns of that name, or those that have it in other case."""
+    alike = [column for column in given if column.strip().casefold() == name.strip().casefold()]
+    return [name] if name in given else alike
 
 
 def quoted(names: Iterable[object]) -> str:
@@ -274,7 +279,7 @@ def read_frame(
     import pandas as pd  # takes half a second, which who reads no table does not pay
 
     if not (path.suffix == ".parquet" if parquet is None else parquet):
-        names, rows = read_csv(path, [(columns or {}).get(name, name) for name in numbers])
+        names, rows = read_csv(path, [*numbers, *((columns or {}).get(name, name) for name in numbers)])
         frame = pd.DataFrame(rows, columns=names, dtype=str)
     else:
         try:

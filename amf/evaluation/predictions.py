@@ -10,21 +10,24 @@ A prediction without truth, or a truth without prediction, is an error, or named
 layout, an image without a job is a note: the organisers' truth covers more images than one phase.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from pandas import DataFrame, Series
 
-from amf.data.loading import check_whole, read_frame, read_json
+from amf.data.loading import check_whole, read_frame, read_json, table_path, with_names
 from amf.data.reviews import is_review, read_reviews
 from amf.data.words import LABELS_EXPECTED, label_of
 from amf.errors import DataError, account
 from amf.evaluation.platform_jobs import JOBS, TRUTH, is_ground_truth, is_job_list, read_jobs, truth_table
 
 TRAITS = ("domain", "slide", "species", "tumor")
+NUMBERS = ["page", "confidence", "threshold", "x", "y"]
+OPTIONAL = ("label", "id", *TRAITS, *NUMBERS)
+COLUMNS = ("image", "class", *OPTIONAL)
 _FIGURE = ["image", "page"]
 
 
@@ -45,7 +48,10 @@ class Predictions:
 
 
 def read(
-    source: Path, truth: Path | Sequence[Path] | None = None, allow_missing: bool = False
+    source: Path,
+    truth: Path | Sequence[Path] | None = None,
+    allow_missing: bool = False,
+    columns: Mapping[str, str] | None = None,
 ) -> Predictions:
     """Read predictions together with the truth.
 
@@ -59,6 +65,7 @@ def read(
         experts downloaded from the page of `amf review`, one file or more: figures without a majority of
         votes are left out then, and a note says how many.
     allow_missing : evaluate the figures that have both, and name the others in a note.
+    columns : what the tables call some columns: our name → theirs.
 
     Raises
     ------
@@ -73,7 +80,7 @@ def read(
     if source.is_dir():
         predictions = _read_platform(source, truths[0] if truths else source / TRUTH, allow_missing)
     else:
-        predictions = _read_tables(source, truths, allow_missing)
+        predictions = _read_tables(source, truths, allow_missing, columns or {})
     counts = predictions.figures["label"].value_counts()
     if len(counts) == 0:
         raise DataError(
@@ -97,8 +104,12 @@ def _read_platform(folder: Path, truth: Path, allow_missing: bool) -> Prediction
     return Predictions(folder, jobs.figures, notes)
 
 
-def _read_tables(source: Path, truths: list[Path], allow_missing: bool) -> Predictions:
-    table = load_table(source, required=["image", "class", "confidence"])
+def _read_tables(
+    source: Path, truths: list[Path], allow_missing: bool, columns: Mapping[str, str]
+) -> Predictions:
+    of_truth = {name: theirs for name, theirs in columns.items() if name not in ("class", *NUMBERS[1:])}
+    own = {name: theirs for name, theirs in columns.items() if not (truths and name in ("label", *TRAITS))}
+    table = load_table(source, ["image", "class", "confidence"], own)
     given = len(table)
     outside = ~table["confidence"].between(0, 1)
     _refuse(source, table["confidence"], outside, "the confidence is {}, expected a number from 0 to 1")
@@ -107,7 +118,7 @@ def _read_tables(source: Path, truths: list[Path], allow_missing: bool) -> Predi
     left_out = 0
     if truths:
         voted = is_review(truths[0])
-        truth, notes = _majority(truths) if voted else (_truth_of(truths[0]), [])
+        truth, notes = _majority(truths) if voted else (_truth_of(truths[0], of_truth), [])
         table, unknown, unscored = _match(table, truth, source, truths[0])
         left_out = len(unknown)
         if voted:
@@ -120,8 +131,8 @@ def _read_tables(source: Path, truths: list[Path], allow_missing: bool) -> Predi
     else:
         raise DataError(f"{source} has no column 'label': add one, or name the truth with --truth")
     account(f"rows of {source}", given, len(table), left_out)
-    columns = [*_FIGURE, "label", "predicted", "confidence", *(name for name in TRAITS if name in table)]
-    return Predictions(source, table[columns], notes)
+    kept = [*_FIGURE, "label", "predicted", "confidence", *(name for name in TRAITS if name in table)]
+    return Predictions(source, table[kept], notes)
 
 
 def _left_out(where: Path, unit: str, names: list[str], lacking: str, allowed: bool) -> list[str]:
@@ -146,10 +157,10 @@ def _majority(paths: list[Path]) -> tuple[DataFrame, list[str]]:
     return truth[columns].astype({"page": "Int64", "label": "int64"}), list(reviews.notes)
 
 
-def _truth_of(path: Path) -> DataFrame:
+def _truth_of(path: Path, columns: Mapping[str, str]) -> DataFrame:
     if path.suffix == ".json" and is_ground_truth(read_json(path)):
         return truth_table(path)
-    return _check_truth(path, load_table(path, required=["image", "label"]))
+    return _check_truth(path, load_table(path, ["image", "label"], columns))
 
 
 def _check_truth(path: Path, truth: DataFrame) -> DataFrame:
@@ -196,14 +207,19 @@ def _match(
 
 
 def _file_name(path: str) -> str:
-    return PurePath(path).name
+    return table_path(path).name
 
 
 # ---- tables
 
 
-def load_table(path: Path, required: list[str]) -> DataFrame:
+def load_table(path: Path, required: Sequence[str], columns: Mapping[str, str] | None = None) -> DataFrame:
     """A table with a clean index, text where text is meant and a `page` column.
+
+    Parameters
+    ----------
+    required : columns that it must have.
+    columns : what it may call some of its columns: our name → its own.
 
     Raises
     ------
@@ -216,18 +232,15 @@ def load_table(path: Path, required: list[str]) -> DataFrame:
             raise DataError(f"{path} is the platform's list of jobs: name the folder that holds it and them")
         if not isinstance(content, list) or not all(isinstance(row, dict) for row in content):
             raise DataError(f"{path} is no table: expected a list of objects, one a figure")
-        table = DataFrame(content)
+        table = with_names(DataFrame(content), str(path), required, OPTIONAL, columns)
     elif path.suffix in (".csv", ".parquet"):
-        table = read_frame(path)
+        table = read_frame(path, None, required, OPTIONAL, NUMBERS, columns)
         table = table.mask(table == "") if path.suffix == ".csv" else table
     else:
         raise DataError(f"{path} is neither a folder nor a .csv, .parquet or .json table")
-    for column in required:
-        if column not in table:
-            raise DataError(f"{path} has the columns {', '.join(map(str, table))}; expected {column!r} too")
     if "page" not in table:
         table["page"] = pd.NA
-    for column in table.columns.intersection(["page", "confidence", "threshold", "x", "y"]):
+    for column in table.columns.intersection(NUMBERS):
         table[column] = _numbers(path, table[column])
     check_whole(table["page"], str(path))
     table["page"] = table["page"].astype("Int64")

@@ -198,5 +198,7 @@ def test_what_amf_fetch_does_not_know_is_named(
 ) -> None:
     expected = "data set 'midog21' is unknown, expected one of midog25, ami-br"
     assert expected in refused(capsys, tmp_path, "midog21")
-    assert "--name gives x.csv" in refused(capsys, tmp_path, "midog25", "--name=x.csv=y.csv")
+    assert "--name names 'x.csv', expected one of MIDOG25" in refused(
+        capsys, tmp_path, "midog25", "--name=x.csv=y.csv"
+    )
     assert "--name is 'x.csv'" in refused(capsys, tmp_path, "midog25", "--name=x.csv")

@@ -204,7 +204,7 @@ def test_wrong_row_is_named(tmp_path: Path, column: str, value: Any, message: st
 
 def test_missing_column_is_named(tmp_path: Path) -> None:
     table().drop(columns="confidence").to_csv(tmp_path / "p.csv", index=False)
-    with pytest.raises(DataError, match="expected 'confidence' too"):
+    with pytest.raises(DataError, match="no column 'confidence'; it has 'image'"):
         predictions.read(tmp_path / "p.csv")
     table().drop(columns="label").to_csv(tmp_path / "p.csv", index=False)
     with pytest.raises(DataError, match="no column 'label'"):
@@ -259,6 +259,25 @@ def test_labels_in_words(tmp_path: Path) -> None:
     figures = predictions.read(tmp_path / "p.csv", tmp_path / "truth.csv").figures
     assert figures["predicted"].tolist() == [0, 1, 1]
     assert figures["label"].tolist() == [0, 1, 0]
+
+
+def test_tables_of_other_tools_by_their_own_names(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text(
+        "File;Class;confidence\npatches/a 1.png;normal;0,25\npatches/b.png;AMF;0,75\n"
+    )
+    (tmp_path / "t.csv").write_text(
+        ",majority,file,Case\r0,no,C:\\data\\a 1.png,1\r1,yes,C:\\data\\b.png,2\r"
+    )
+    columns = {"image": "file", "label": "majority", "slide": "case"}
+    read = predictions.read(tmp_path / "p.csv", tmp_path / "t.csv", columns=columns)
+    assert read.figures[["image", "label", "predicted", "confidence", "slide"]].values.tolist() == [
+        ["patches/a 1.png", 0, 0, 0.25, "1"],
+        ["patches/b.png", 1, 1, 0.75, "2"],
+    ]
+    with pytest.raises(
+        DataError, match=r"t\.csv: no column 'diagnosis' or 'label'; it has 'majority', 'file'"
+    ):
+        predictions.read(tmp_path / "p.csv", tmp_path / "t.csv", columns={**columns, "label": "diagnosis"})
 
 
 def test_two_figures_at_one_place_are_two(tmp_path: Path) -> None:
