@@ -59,7 +59,8 @@ def read_boxes(path: Path, content: Mapping[str, Any], wanted: Wanted) -> GivenF
         elif box is None:
             given.add(GivenFigure(name, known=known, fault="has no box of four numbers"))
         else:
-            left, top, width, height = box if form == "size" else (*box[:2], box[2] - box[0], box[3] - box[1])
+            is_size = form == "size" or annotation.get("bbox") is None
+            left, top, width, height = box if is_size else (*box[:2], box[2] - box[0], box[3] - box[1])
             fault = (
                 wanted.too_wide(width, height)
                 if min(width, height) >= 0
@@ -83,11 +84,16 @@ def _check_categories(
 
 
 def _box(annotation: Mapping[str, Any]) -> Box | None:
+    """The annotation's box, else the one around its outlines, as COCO has them: left, top, width, height."""
     try:
-        a, b, c, d = map(float, annotation["bbox"])
+        if annotation.get("bbox") is not None:
+            a, b, c, d = map(float, annotation["bbox"])
+            return a, b, c, d
+        numbers = [float(number) for outline in annotation["segmentation"] for number in outline]
+        xs, ys = numbers[::2], numbers[1::2]
+        return min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)
     except (KeyError, TypeError, ValueError):
         return None
-    return a, b, c, d
 
 
 def _form(
@@ -101,7 +107,8 @@ def _form(
     Corners are sure where every box is MIDOG's 50 px; sizes where a box cannot be corners, where `area` says
     so, or where all boxes lie inside their images as sizes.
     """
-    found = [(annotation, box) for annotation, box in zip(annotations, boxes, strict=True) if box is not None]
+    pairs = zip(annotations, boxes, strict=True)
+    found = [(one, box) for one, box in pairs if box is not None and one.get("bbox") is not None]
     if not found:
         return "size"
     corners = all(c > a and d > b for _, (a, b, c, d) in found)

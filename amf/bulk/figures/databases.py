@@ -32,7 +32,7 @@ def read_database(path: Path, wanted: Wanted) -> GivenFigures:
         for uid, x, y in database.execute(
             f"SELECT annoId, coordinateX, coordinateY FROM Annotations_coordinates ORDER BY annoId, {order}"
         ):
-            if x is not None and y is not None:
+            if isinstance(x, int | float) and isinstance(y, int | float):
                 corners.setdefault(uid, []).append((float(x), float(y)))
     given = GivenFigures(on_canvas=True)
     for uid, slide, is_deleted in rows:
@@ -79,7 +79,10 @@ def columns_of(database: sqlite3.Connection, table: str) -> set[str]:
 
 
 def _classes(database: sqlite3.Connection) -> dict[int, str]:
-    """The class of each annotation that has one: the one agreed on, else the one that most labels name."""
+    """The class of each annotation that has one: the one agreed on, else the one that most labels name.
+
+    Where as many name another, it is of both: "Mitosis / Tumor".
+    """
     if not columns_of(database, "Classes"):
         return {}
     names = {uid: str(name) for uid, name in database.execute("SELECT uid, name FROM Classes")}
@@ -88,7 +91,10 @@ def _classes(database: sqlite3.Connection) -> dict[int, str]:
         for uid, number in database.execute("SELECT annoId, class FROM Annotations_label"):
             if number in names:
                 votes.setdefault(uid, Counter())[names[number]] += 1
-    found = {uid: counts.most_common(1)[0][0] for uid, counts in votes.items()}
+    found = {
+        uid: " / ".join(name for name, count in counts.items() if count == max(counts.values()))
+        for uid, counts in votes.items()
+    }
     if "agreedClass" in columns_of(database, "Annotations"):
         agreed = database.execute("SELECT uid, agreedClass FROM Annotations")
         found |= {uid: names[number] for uid, number in agreed if number in names}

@@ -10,7 +10,7 @@ from typing import Any
 import shapely
 from shapely.errors import ShapelyError
 
-from amf.bulk.figures.given import GivenFigure, GivenFigures, Wanted
+from amf.bulk.figures.given import GivenFigure, GivenFigures, Wanted, is_figure
 from amf.errors import DataError
 
 NOT_FIGURES = {"root", "tile", "tmacore"}
@@ -21,6 +21,9 @@ KINDS = {"annotation", "detection", "cell", *NOT_FIGURES}
 
 OTHER_CLASS_KEYS = ("class", "category", "type")
 """Where tools that are not QuPath put the class; QuPath itself put its object type into `type` once."""
+
+NAME_KEYS = ("label", "name")
+"""Where a class may stand, and anything else: only words of mitotic figures and their look-alikes count."""
 
 CHILDREN = ("childObjects", "children")
 """Where tools that keep QuPath's hierarchy put an object's own objects."""
@@ -116,8 +119,9 @@ def class_of(properties: Mapping[str, Any]) -> str | None:
     """The name of an object's class, as QuPath, GeoPandas or TIAToolbox spells it; None without one."""
     found = properties.get("classification")
     if found is None:
-        words = (properties.get(key) for key in OTHER_CLASS_KEYS)
-        found = next((word for word in words if isinstance(word, str) and _plain(word) not in KINDS), None)
+        words = [properties.get(key) for key in OTHER_CLASS_KEYS]
+        words += [word for key in NAME_KEYS if is_figure(str(word := properties.get(key))) is not None]
+        found = next((word for word in words if isinstance(word, str) and plain(word) not in KINDS), None)
     if isinstance(found, str) and found.lstrip().startswith("{"):  # GeoPandas writes objects as text
         try:
             found = json.loads(found)
@@ -136,10 +140,11 @@ def _kind(feature: Mapping[str, Any], properties: Mapping[str, Any]) -> str:
     keys = ("objectType", "object_type", "type")
     kind = next((properties[key] for key in keys if isinstance(properties.get(key), str)), None)
     legacy = feature.get("id") if _is_type(feature.get("id")) else None
-    return _plain(str(kind or legacy or "annotation"))
+    return plain(str(kind or legacy or "annotation"))
 
 
-def _plain(kind: str) -> str:
+def plain(kind: str) -> str:
+    """QuPath's name of an object type or shape in lower case without signs, of any version."""
     return "".join(filter(str.isalnum, kind)).lower().removeprefix("path").removesuffix("object")
 
 

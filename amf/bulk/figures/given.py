@@ -158,7 +158,7 @@ def of_slide(files: Iterable[str], path: Path, slide: Path) -> set[str]:
 
     Raises
     ------
-    DataError : none does, or several in different folders.
+    DataError : none does, or several do, as those of two folders or two scenes of one file.
     """
     names = sorted(set(files))
     for form in (_whole_name, _without_suffix, lambda name: _without_suffix(name).casefold()):
@@ -200,6 +200,6 @@ def _nearest(names: Sequence[str], path: Path, slide: Path) -> set[str]:
 
     most = max(map(alike, names))
     found = {name for name in names if alike(name) == most}
-    if len({PurePath(name.replace("\\", "/")).parent for name in found}) > 1:
+    if len({_whole_name(name).replace("\\", "/") for name in found}) > 1:
         raise DataError(f"{path} holds figures of {' and of '.join(sorted(found)[:3])}: which is {slide}?")
     return found

@@ -39,13 +39,18 @@ def read_figures(path: Path, wanted: Wanted) -> GivenFigures:
     if not given.figures:
         remedy = ": --class NAME takes another class" if any(given.passed_over) else ""
         raise DataError(f"{given.summary(path)}; expected some{remedy}")
+    places = [place for figure in given.figures if not figure.fault for place in (figure.x, figure.y)]
+    if len(places) > 2 and min(places) >= 0 and max(places) <= 1 and not all(map(float.is_integer, places)):
+        raise DataError(
+            f"{path} has all figures between (0, 0) and (1, 1): expected px, not shares of the image"
+        )
     return given
 
 
 def _read(path: Path, start: bytes, wanted: Wanted) -> GivenFigures:
     if start.startswith(b"SQLite format 3\0"):
         return read_store(path, wanted) if is_store(path) else read_database(path, wanted)
-    if start.startswith((b"\x1f\x8b", b"PK\x03\x04")):
+    if start.startswith((b"\x1f\x8b", b"PK\x03\x04", b"PK\x05\x06")):
         content = _unpacked(path, gzipped=start.startswith(b"\x1f"))
     elif start.startswith(b"PAR1") or start.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] not in (b"{", b"["):
         return read_table(path, wanted, parquet=start.startswith(b"PAR1"))

@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from amf.bulk.figures.given import GivenFigure, GivenFigures, Wanted, of_slide
+from amf.bulk.figures.features import NOT_FIGURES, plain
+from amf.bulk.figures.given import PATCH_UM, GivenFigure, GivenFigures, Wanted, is_figure, of_slide
 from amf.data.loading import read_frame
 from amf.data.words import label_of
 from amf.errors import DataError
@@ -49,19 +51,55 @@ def read_table(path: Path, wanted: Wanted, parquet: bool) -> GivenFigures:
     cells = table.astype(object).where(table.notna() & (table != ""), None)
     rows = [dict(zip(map(str, table), row, strict=True)) for row in cells.itertuples(index=False)]
     slide = next((columns[key] for key in SLIDE if key in columns), None)
-    of_class = next((columns[key] for key in CLASS if key in columns), None)
+    of_class = _class_column(columns, rows)
+    if of_class is not None and of_class == columns.get("label"):
+        del columns["label"]
     own = of_slide([_slide_of(row[slide]) for row in rows], path, wanted.slide) if slide and rows else set()
     given = GivenFigures(notes=[f"{path}: {kind}"] if kind else [])
     for number, row in enumerate(rows, start=1):
         cell = row[of_class] if of_class else None
         class_name = None if cell is None else str(cell).strip()
+        kind = plain(str(row.get(columns.get("objecttype", ""), "")))
         if slide and _slide_of(row[slide]) not in own:
             given.passed_over["other slides"] += 1
+        elif kind in (*NOT_FIGURES, "image"):
+            given.passed_over[f"QuPath {kind}"] += 1
         elif not wanted.takes(class_name):
             given.passed_over[class_name or "no class"] += 1
         else:
-            given.add(_figure(f"{path} row {number}", row, columns, place, per_px, wanted), class_name)
+            figure = _figure(f"{path} row {number}", row, columns, place, per_px, wanted)
+            fault = figure.fault or (_region(row, columns, wanted) if kind == "annotation" else "")
+            given.add(replace(figure, fault=fault), class_name)
     return given
+
+
+def _class_column(columns: Mapping[str, str], rows: list[dict[str, Any]]) -> str | None:
+    """The column of classes: by its name, or `type` or `label` where its words tell figures from others."""
+    if named := next((columns[key] for key in CLASS if key in columns), None):
+        return named
+    for column in (columns[key] for key in ("type", "label") if key in columns):
+        if any(is_figure(str(row[column])) is not None and not _is_label(row[column]) for row in rows):
+            return column
+    return None
+
+
+def _is_label(cell: object) -> bool:
+    try:
+        return label_of(cell) is not None
+    except DataError:
+        return False
+
+
+def _region(row: Mapping[str, Any], columns: Mapping[str, str], wanted: Wanted) -> str:
+    """What is wrong with an annotation of QuPath's table that is larger than a patch, or may be."""
+    if plain(str(row.get(columns.get("roi", ""), "point"))) in ("point", "points", "none"):
+        return ""
+    for key, um2 in (("area\u00b5m2", 1.0), ("areapx2", wanted.um_per_px**2)):
+        if key in columns:
+            area = float(row[columns[key]] or 0) * um2
+            large = area > PATCH_UM**2
+            return f"has {area:.0f} µm², more than a patch: it is a region, no figure" if large else ""
+    return "is an outline, expected a point, or its area among the columns"
 
 
 def _key(name: str) -> str:
