@@ -78,8 +78,9 @@ def test_five_commands_from_a_table_of_votes_to_a_scored_stack(
     assert Counter(removed["reason"]) == {"the experts tie": 2, "no vote but unsure": 1}
     assert json.loads(Path("build/own-bundle/bundle.json").read_text())["members"]
 
-    assert last[:2] == ["python", "inference.py"]
-    given = dict(zip(last[2::2], last[3::2], strict=True))
+    assert last[:6] == ["mkdir", "-p", "build/own-answer", "&&", "python", "inference.py"]
+    Path(last[2]).mkdir(parents=True)
+    given = dict(zip(last[6::2], last[7::2], strict=True))
     run(Path(given["--input"]), Path(given["--output"]), Path(given["--model"]))
     answers = json.loads((laboratory / given["--output"] / OUTPUT_NAME).read_text())
     pages = pd.read_csv("build/own-job/pages.csv")
