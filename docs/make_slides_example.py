@@ -1,4 +1,4 @@
-"""What docs/slides.md walks through: drawn slides with figures, drawn experts' votes, pictures of the page.
+"""What docs/slides.md and detection.md walk through: drawn slides, figures and experts' votes, and pictures.
 
     python -m docs.make_slides_example FOLDER              # slides, figures and recipes
     python -m docs.make_slides_example FOLDER --votes      # what two experts would download
@@ -12,6 +12,7 @@ import json
 import tempfile
 import uuid
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ import pandas as pd
 from amf.data.reviews import COLUMNS
 from docs.make_example_report import DOCS, draw_patch, take_screenshot
 from test.support.slides import lay, write_pyramid
+from test.support.stores import detections, write_store
 
 SLIDES = ["lab-a", "lab-b"]
 FIGURES = 40
@@ -70,7 +72,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def draw(folder: Path) -> None:
-    """Two slides; the first one's figures as QuPath exports them, the second one's as a table."""
+    """Two slides; figures of the first as QuPath and TIAToolbox write them, of the second as a table."""
     folder.mkdir(parents=True, exist_ok=True)
     for number, slide in enumerate(SLIDES):
         generator = np.random.default_rng(number)
@@ -90,11 +92,27 @@ def draw(folder: Path) -> None:
         ]
         collection = {"type": "FeatureCollection", "features": features}
         (folder / f"{slide}.geojson").write_text(json.dumps(collection))
+        (folder / "detections").mkdir(exist_ok=True)
+        store = folder / "detections" / f"{slide}.db"
+        store.unlink(missing_ok=True)
+        write_store(store, detections(centres))
+        half = canvas.shape[1] // 2, canvas.shape[0]
+        (folder / "area.geojson").write_text(json.dumps(rectangle("left half", *half)))
     pairs = [(f"{SLIDES[0]}.tif", f"{SLIDES[0]}.geojson", f"{SLIDES[0]}.answers.csv")]
     pairs += [(f"{SLIDES[1]}.tif", f"{SLIDES[1]}.csv", f"{SLIDES[1]}.answers.csv")]
     pd.DataFrame(pairs, columns=["slide", "figures", "output"]).to_csv(folder / "pairs.csv", index=False)
     (folder / "data.yaml").write_text(DATA.format(folder=folder.as_posix()))
     (folder / "recipe.yaml").write_text(RECIPE)
+
+
+def rectangle(name: str, width: int, height: int) -> dict[str, Any]:
+    """A region from the slide's corner, as QuPath exports an annotation."""
+    ring = [[0, 0], [width, 0], [width, height], [0, height], [0, 0]]
+    return {
+        "type": "Feature",
+        "geometry": {"type": "Polygon", "coordinates": [ring]},
+        "properties": {"objectType": "annotation", "name": name},
+    }
 
 
 def write_votes(folder: Path, slide: str, suffix: str) -> None:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,23 +61,32 @@ class SlideWork:
 
     Attributes
     ----------
+    mpp : µm/px of the slide's finest level.
     items : the figures in the order of the slide's tiles, so that each tile is decoded once.
     figures : as they were given.
     notes : what a user should know of resolution and of entries passed over, a sentence each.
     """
 
     slide: Slide
+    mpp: float
     items: list[SlideFigure]
     figures: GivenFigures
     notes: list[str]
 
 
-def open_work(slide_path: Path, figures_path: Path, mpp: float | None = None) -> SlideWork:
+def open_work(
+    slide_path: Path,
+    figures_path: Path,
+    mpp: float | None = None,
+    classes: tuple[str, ...] = (),
+    boxes: Literal["corners", "size"] | None = None,
+) -> SlideWork:
     """Open a slide and read its figures.
 
     Parameters
     ----------
     mpp : µm/px of the slide's finest level, in place of what the file says.
+    classes, boxes : see `Wanted`.
 
     Raises
     ------
@@ -85,14 +94,14 @@ def open_work(slide_path: Path, figures_path: Path, mpp: float | None = None) ->
     """
     slide = open_slide(slide_path)
     resolution, notes = _resolution(slide, mpp)
-    figures = read_figures(figures_path, Wanted(slide_path, resolution))
+    figures = read_figures(figures_path, Wanted(slide_path, resolution, classes, boxes))
     if figures.on_canvas:  # QuPath counts from the corner of what was scanned, and so do answers
         figures = figures.moved(-slide.offset[0], -slide.offset[1])
     notes += [*figures.notes, figures.summary(figures_path)]
     items = [_item(slide, figure, number, resolution) for number, figure in enumerate(figures.figures)]
     half = round(PATCH_PX * PATCH_UM_PER_PX / resolution / 2)  # px: a patch starts this far above its centre
     items.sort(key=lambda item: ((item.y - half) // slide.tile_height, item.x, item.y, item.number))
-    return SlideWork(slide, items, figures, notes)
+    return SlideWork(slide, resolution, items, figures, notes)
 
 
 def _resolution(slide: Slide, given: float | None) -> tuple[float, list[str]]:

@@ -1,7 +1,7 @@
 """`amf slide`: a slide and the places of its mitotic figures in; the figures with their classes out."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from typer import Argument, Option
 
@@ -12,11 +12,14 @@ from amf.files import file_to_write
 
 def run(
     slide: Annotated[
-        Path | None, Argument(help="whatever OpenSlide reads, or a plain TIFF (MIDOG's regions)")
+        Path | None, Argument(help="whatever OpenSlide reads, any 8-bit RGB TIFF, or a folder of DICOM files")
     ] = None,
     figures: Annotated[
         Path | None,
-        Argument(help="QuPath GeoJSON, MIDOG JSON, SlideRunner SQLite, or CSV or Parquet with x and y (px)"),
+        Argument(
+            help="GeoJSON (QuPath), JSON (MIDOG, COCO), a database (SlideRunner, TIAToolbox), "
+            "or CSV or Parquet with x and y (px)"
+        ),
     ] = None,
     output: Annotated[
         Path | None,
@@ -31,7 +34,7 @@ def run(
         Option(
             metavar="PAIRS",
             help="many at once: .csv or .parquet with the columns slide, figures, output, relative to its "
-            "folder; outputs that exist are left as they are",
+            "folder, and mpp and area where they differ; outputs that exist are left as they are",
         ),
     ] = None,
     mpp: Annotated[
@@ -43,6 +46,21 @@ def run(
             help="µm/px of the slide's finest level; default: the file's own",
         ),
     ] = None,
+    classes: Annotated[
+        list[str] | None,
+        Option("--class", "--category", metavar="NAME", help="a class that is figures; may be given again"),
+    ] = None,
+    boxes: Annotated[
+        Literal["corners", "size"] | None,
+        Option(help="what follows left and top in a box, where the boxes do not tell"),
+    ] = None,
+    area: Annotated[
+        Path | None,
+        Option(
+            metavar="AREA",
+            help="count figures a mm² in the regions of a GeoJSON file, or in the slide's tissue: `tissue`",
+        ),
+    ] = None,
     model: Model = None,
     by_content: ByContent = False,
     device: Device = "auto",
@@ -50,18 +68,20 @@ def run(
     views: Views = None,
 ) -> None:
     """Classify the figures of a slide; what cannot be scored is listed beside the output, and is an error."""
+    from amf.bulk.pairs import Asked, Pair, check_suffix, read_pairs
     from amf.bulk.ranks import rank_and_world
     from amf.bulk.run import open_predictor
-    from amf.bulk.slide_table import Pair, check_suffix, read_pairs, score_pair, score_pairs
+    from amf.bulk.slide_table import score_pair, score_pairs
 
+    asked = Asked(mpp, tuple(classes or ()), boxes, area)
     if table is not None and slide is figures is output is None:
         pairs = read_pairs(table)
-        score_pairs(pairs, *open_predictor(model, device, members, views), mpp, by_content)
+        score_pairs(pairs, *open_predictor(model, device, members, views), asked, by_content)
     elif table is None and slide is not None and figures is not None and output is not None:
         check_suffix(output)
         if output.exists():
             raise DataError(f"{output} exists already: delete it, or name another output")
         opened = open_predictor(model, device, members, views)
-        score_pair(Pair(slide, figures, output), *opened, mpp, by_content, *rank_and_world())
+        score_pair(Pair(slide, figures, output), *opened, asked, by_content, *rank_and_world())
     else:
         raise DataError("`amf slide` needs SLIDE, FIGURES and --output, or --table and none of them")

@@ -108,7 +108,7 @@ def test_a_bad_slide_keeps_no_other_from_being_scored(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("slide,figures\na,b\n", "expected 'output' too"),
+        ("slide,figures\na,b\n", "no column 'output'"),
         ("slide,figures,output\na,b,\n", "row 1 has an empty cell"),
         ("slide,figures,output\na,b,c.csv\nd,e,c.csv\n", "row 2: .*c.csv is written twice"),
         ("slide,figures,output\na,b,c.txt\n", "c.txt is to be written, expected a name in .geojson"),
