@@ -15,7 +15,6 @@ import dataclasses
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +22,7 @@ from torch import Tensor
 
 from amf.bulk.items import find_items
 from amf.bulk.read import read_pages
-from amf.experiments.int8 import compared, float32_logits, int8_member, is_close, served
-from amf.inference.predict import Predictor, sigmoid
+from amf.experiments.int8 import float32_confidences, int8_member, is_close, moves, served
 from amf.model.bundle import Bundle, load
 from amf.model.spec import BundleSpec
 from bench import vit_g
@@ -50,28 +48,13 @@ def main() -> int:
     if arguments.bundle == "vit-g":
         return measure_vit_g(patches, np.array([items_label(item.path) for item in items]), arguments.depth)
     loaded = load(Path(arguments.bundle))
-    described = loaded.spec
-    logits = np.mean(
-        [
-            float32_logits(spec, in_float32(model.state_dict()), patches)
-            for spec, model in zip(described.members, loaded.members, strict=True)
-        ],
-        axis=0,
-    )
-    precise = np.array([sigmoid(z / described.temperature + described.bias) for z in logits.tolist()])
-    report = measured(loaded, patches, precise)
+    tensors = [in_float32(model.state_dict()) for model in loaded.members]
+    report = moves(loaded, patches, float32_confidences(loaded.spec, tensors, patches))
     print(
         f"{len(patches)} pages: confidence moved by at most {report['largest move']:.5f}, mean "
         f"{report['mean move']:.5f}; {report['classes changed']} classes changed"
     )
     return int(report["largest move"] > TOLERANCE)
-
-
-def measured(bundle: Bundle, patches: NDArray[np.uint8], precise: NDArray[np.float64]) -> dict[str, Any]:
-    """How far the bundle's answers are from P(atypical) (N,) in float32."""
-    given = Predictor(bundle, "cpu").predict(patches)
-    confidences, labels = np.array([p.confidence for p in given]), np.array([p.label for p in given])
-    return compared(confidences, precise, labels, bundle.spec.threshold)
 
 
 def in_float32(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -92,13 +75,14 @@ def measure_vit_g(patches: NDArray[np.uint8], labels: NDArray[np.int64], depth: 
     network = vit_g.random_network(spec)
     vit_g.fit_head(network, spec, patches[fitted], labels[fitted])
     state = dict(network.state_dict())
-    expected = np.array([sigmoid(z) for z in float32_logits(spec, state, patches[others]).tolist()])
+    precise = BundleSpec("vit-g", 1.0, 0.5, "nothing", (spec,))
+    expected = float32_confidences(precise, [state], patches[others])
     bad = 0
     for dtype in ("bfloat16", "int8"):
         stored = dataclasses.replace(spec, dtype=dtype)
         tensors = int8_member(stored, state, patches[fitted]) if dtype == "int8" else state
-        described = BundleSpec("vit-g", 1.0, 0.5, "nothing", (stored,))
-        report = measured(Bundle(described, (served(stored, tensors),)), patches[others], expected)
+        described = dataclasses.replace(precise, members=(stored,))
+        report = moves(Bundle(described, (served(stored, tensors),)), patches[others], expected)
         print(f"{depth} blocks, {dtype}: {report}", flush=True)
         bad += not is_close(report)
     return int(bad > 0)

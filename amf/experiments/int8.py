@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import expit
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from amf.errors import DataError
-from amf.inference.predict import Predictor, score, sigmoid
+from amf.inference.predict import Predictor, score
 from amf.inference.ready import make_ready, reason_against_int8
 from amf.model.bundle import Bundle
 from amf.model.classifier import CLASSES, Classifier
@@ -42,14 +43,24 @@ def as_int8(
 
     Raises
     ------
-    DataError : a network that has no int8 form, or answers that change too much.
+    DataError : a network has no int8 form, answers change too much, or this machine cannot compute int8.
     """
+    if (why := reason_against_int8(torch.device("cpu"), torch.bfloat16)) is not None:
+        raise DataError(f"storage is int8, which cannot be checked here: {why}")
     stored = [
         int8_member(member, tensors, patches) if member.dtype == "int8" else tensors
         for member, tensors in zip(spec.members, precise, strict=True)
     ]
-    report = parity_report(spec, precise, stored, patches)
-    return list(zip(spec.members, stored, strict=True)), report
+    members, compared = list(zip(spec.members, stored, strict=True)), evenly(patches, COMPARED_ON)
+    bundle = Bundle(spec, tuple(served(member, tensors) for member, tensors in members))
+    report = moves(bundle, compared, float32_confidences(spec, precise, compared))
+    if not is_close(report):
+        raise DataError(
+            f"storage int8 moves P(atypical) by up to {report['largest move']:.4f} (rank correlation "
+            f"{report['rank correlation']:.5f}, {report['classes changed far']} classes changed), expected "
+            f"at most {MAX_MOVED} (at least {MIN_RANK_CORRELATION}, none): use storage bfloat16"
+        )
+    return members, report
 
 
 def int8_member(
@@ -74,7 +85,7 @@ def int8_member(
         )
     device = choose_device("auto")
     classifier.to(device)
-    largest = _largest_activations(classifier, spec, spread(patches, SMOOTHED_ON))
+    largest = _largest_activations(classifier, spec, evenly(patches, SMOOTHED_ON))
     classifier.cpu()
     with torch.no_grad():
         for block in vit.blocks:
@@ -97,18 +108,15 @@ def smooth(block: Block, largest: Mapping[nn.Module, Tensor]) -> None:
 
     `largest` gives, for each of them, the largest magnitude of each of its inputs.
     """
-    attention, mlp = block.attn, block.mlp
-    width = attention.proj.in_features
-    _move(
-        attention.proj, largest[attention.proj], (attention.qkv.weight[-width:], attention.qkv.bias[-width:])
-    )
-    _move(
-        mlp.fc2,
-        largest[mlp.fc2],
-        (mlp.fc1.weight[mlp.fc2.in_features :], mlp.fc1.bias[mlp.fc2.in_features :]),
-    )
-    _move(attention.qkv, largest[attention.qkv], (block.norm1.weight, block.norm1.bias))
-    _move(mlp.fc1, largest[mlp.fc1], (block.norm2.weight, block.norm2.bias))
+    qkv, proj, fc1, fc2 = block.attn.qkv, block.attn.proj, block.mlp.fc1, block.mlp.fc2
+    values, gated = slice(-proj.in_features, None), slice(fc2.in_features, None)
+    for layer, weight, bias in (
+        (proj, qkv.weight[values], qkv.bias[values]),
+        (fc2, fc1.weight[gated], fc1.bias[gated]),
+        (qkv, block.norm1.weight, block.norm1.bias),
+        (fc1, block.norm2.weight, block.norm2.bias),
+    ):
+        _move(layer, largest[layer], (weight, bias))
 
 
 def _move(layer: nn.Linear, largest: Tensor, before: tuple[Tensor, Tensor]) -> None:
@@ -142,58 +150,21 @@ def _largest_activations(
     return largest
 
 
-def parity_report(
-    spec: BundleSpec,
-    precise: Sequence[Mapping[str, Tensor]],
-    stored: Sequence[Mapping[str, Tensor]],
-    patches: NDArray[np.uint8],
-) -> dict[str, Any]:
-    """Compare a bundle's answers on the CPU, before it is written, with those of its networks in float32.
-
-    Parameters
-    ----------
-    precise : each member's float32 tensors; stored : as the bundle will store them.
-    patches : (N, 128, 128, 3) uint8.
-
-    Raises
-    ------
-    DataError : the answers differ by more than int8 may make them, or this machine cannot compute int8.
-    """
-    patches = spread(patches, COMPARED_ON)
-    pairs = zip(spec.members, precise, strict=True)
-    logits = np.mean([float32_logits(member, tensors, patches) for member, tensors in pairs], axis=0)
-    calibrated = logits / spec.temperature + spec.bias
-    expected = np.array([sigmoid(z) for z in calibrated.tolist()])
-
-    if (why := reason_against_int8(torch.device("cpu"), torch.bfloat16)) is not None:
-        raise DataError(f"storage is int8, which cannot be checked here: {why}")
-    members = tuple(served(member, tensors) for member, tensors in zip(spec.members, stored, strict=True))
-    given = Predictor(Bundle(spec, members), "cpu").predict(patches)
-    report = compared(
-        np.array([p.confidence for p in given]), expected, np.array([p.label for p in given]), spec.threshold
-    )
-    if not is_close(report):
-        raise DataError(
-            f"storage int8 moves P(atypical) by up to {report['largest move']:.4f} (rank correlation "
-            f"{report['rank correlation']:.5f}, {report['classes changed far']} classes changed), expected "
-            f"at most {MAX_MOVED} (at least {MIN_RANK_CORRELATION}, none): use storage bfloat16"
-        )
-    return report
-
-
-def float32_logits(
-    spec: MemberSpec, tensors: Mapping[str, Tensor], patches: NDArray[np.uint8]
+def float32_confidences(
+    spec: BundleSpec, precise: Sequence[Mapping[str, Tensor]], patches: NDArray[np.uint8]
 ) -> NDArray[np.float64]:
-    """Logits (N,) of a network in float32, page by page, views averaged.
+    """P(atypical) (N,) of a bundle whose members compute in float32, page by page.
 
     Parameters
     ----------
-    tensors : float32, left as they are. patches : (N, 128, 128, 3) uint8.
+    precise : each member's float32 tensors, left as they are. patches : (N, 128, 128, 3) uint8.
     """
-    device, network = choose_device("auto"), served(spec, tensors)
-    make_ready(network, device, torch.float32)
-    pages = [torch.from_numpy(page[None]) for page in patches]
-    return score(network, pages, spec.image, spec.views, torch.float32).numpy()
+    device, pages, logits = choose_device("auto"), [torch.from_numpy(page[None]) for page in patches], []
+    for member, tensors in zip(spec.members, precise, strict=True):
+        network = served(member, tensors)
+        make_ready(network, device, torch.float32)
+        logits.append(score(network, pages, member.image, member.views, torch.float32).numpy())
+    return np.asarray(expit(np.mean(logits, axis=0) / spec.temperature + spec.bias))
 
 
 def is_close(report: Mapping[str, Any]) -> bool:
@@ -205,10 +176,10 @@ def is_close(report: Mapping[str, Any]) -> bool:
     )
 
 
-def compared(
-    given: NDArray[np.float64], expected: NDArray[np.float64], labels: NDArray[np.str_], threshold: float
-) -> dict[str, Any]:
-    """How far P(atypical) (N,) of a bundle is from what is expected, and which classes differ for it."""
+def moves(bundle: Bundle, patches: NDArray[np.uint8], expected: NDArray[np.float64]) -> dict[str, Any]:
+    """How far a bundle's answers on the CPU are from the P(atypical) (N,) expected; which classes differ."""
+    threshold, answers = bundle.spec.threshold, Predictor(bundle, "cpu").predict(patches)
+    given, labels = np.array([a.confidence for a in answers]), np.array([a.label for a in answers])
     moved = np.abs(given - expected)
     changed = labels != np.array(CLASSES)[(expected >= threshold).astype(int)]
     return {
@@ -223,8 +194,8 @@ def compared(
     }
 
 
-def spread(patches: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
-    """At most `count` patches, evenly spread over all."""
+def evenly(patches: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
+    """At most `count` patches, evenly spaced over all."""
     return np.array(patches[np.linspace(0, len(patches) - 1, min(count, len(patches))).astype(int)])
 
 

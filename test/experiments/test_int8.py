@@ -135,8 +135,7 @@ def test_real_patches_keep_their_answers_and_the_report_says_so(
     spec = spec_of(MEMBER, temperature=2 * float(logits.std()))
     # A random network of a small width averages out less of the rounding than one of full size.
     monkeypatch.setattr(int8, "MIN_RANK_CORRELATION", 0.995)
-    (member, stored), *none = int8.as_int8(spec, [tensors], pages)[0]
-    report = int8.parity_report(spec, [tensors], [stored], pages)
+    ((member, stored), *none), report = int8.as_int8(spec, [tensors], pages)
     assert (member, none) == (MEMBER, [])
     assert report["patches"] == len(pages) > 100
     assert report["answers to"] - report["answers from"] > 0.3
