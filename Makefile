@@ -2,6 +2,7 @@
 # make test    lint, types and every test
 # make lint    lint and types alone
 # make soak    the long tests: 20,000 changed jobs, 5,000 bundles, 1,000 folders, kills (minutes; more beside other work)
+# make cluster the paper's workflow on miniatures, on one machine and on a Slurm cluster of two nodes (needs Debian, root)
 # make image   build the container and run it as the platform does (needs docker)
 #
 # run and test set up .venv/ by themselves; all they need is Python 3.11 or newer.
@@ -13,7 +14,7 @@ OUTPUT ?= build/output
 IN_VENV := .venv/bin/python
 INSTALL := $(IN_VENV) -m pip install -qq --disable-pip-version-check --requirement
 
-.PHONY: run test soak lint image fixtures expected
+.PHONY: run test soak cluster lint image fixtures expected
 
 run: .venv/run.stamp
 	@mkdir -p "$(OUTPUT)"
@@ -26,6 +27,9 @@ test: lint
 soak: .venv/test.stamp
 	@echo "== long tests"
 	@$(IN_VENV) -m pytest -m soak -rP
+
+cluster: .venv/test.stamp
+	@.ci/cluster
 
 lint: .venv/test.stamp
 	@echo "== lint and types"

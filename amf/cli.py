@@ -31,6 +31,7 @@ GROUPS = {  # what people do -> command = module of amf.commands -> one line of 
         "inspect": "verify a bundle and print what is in it",
     },
     "Train": {
+        "check": "before a long run: recipes, weights, licences, disk and GPU",
         "fit": "train one recipe on the figures that `amf data` packed",
         "lodo": "leave one domain out: folds, summary, recipes ranked, two runs compared",
         "ablate": "the paper's Table 1: a recipe and its variants, beside the paper's numbers",
@@ -43,9 +44,6 @@ GROUPS = {  # what people do -> command = module of amf.commands -> one line of 
         "data": "published data sets into a patch table, packed patches, counts and plots",
         "job": "patches of a folder into a job for the container",
         "augment": "draw every augmentation on real patches as one picture",
-    },
-    "The whole paper": {
-        "reproduce": "from nothing to its container: every stage in its order, resumable",
     },
 }
 

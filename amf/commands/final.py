@@ -39,11 +39,9 @@ def run(
     from amf.experiments.final import bundle_final, run_final
     from amf.experiments.folds import run_missing
     from amf.experiments.lodo import collect_lodo, ensemble, lodo_runs, read_lodo
-    from amf.experiments.preflight import check_before_run
 
     members = ensemble(recipes, seeds)
     figures = open_figures(data)
-    check_before_run(members, len(figures.domains))
     if not lodo:
         folder = out / "lodo"
         run_missing(lodo_runs(members, figures, folder), figures)

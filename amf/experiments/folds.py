@@ -17,7 +17,6 @@ from amf.data.figures import Figures
 from amf.data.splits import Split, monitor_split
 from amf.errors import DataError, RecipeError
 from amf.experiments.export import trained_classifier
-from amf.experiments.preflight import check_before_run
 from amf.files import write_text, written_whole
 from amf.inference.predict import pages_a_pass, score
 from amf.inference.ready import make_ready
@@ -100,7 +99,7 @@ def run_missing(
     Raises
     ------
     DataError : there is no such fold, or a folder holds one of another recipe, table or split.
-    RecipeError : there is no such run, or several have the fold; or see `check_before_run`.
+    RecipeError : there is no such run, or several have the fold.
     """
     names = ", ".join(slug(run.name) for run in runs)
     chosen = [run for run in runs if name is None or slug(run.name) == slug(name)]
@@ -108,7 +107,6 @@ def run_missing(
         raise RecipeError(f"{flag} is {name!r}, expected one of {names}")
     if fold is not None and len(chosen) > 1:
         raise RecipeError(f"--fold is one fold of one recipe, expected {flag} with one of {names} beside it")
-    check_before_run((run.recipe for run in chosen), len(figures.domains))
     for run in chosen:
         folds = range(len(run.splits)) if fold is None else [run.fold_named(fold)]
         for number in folds:

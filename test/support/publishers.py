@@ -239,14 +239,7 @@ def publish_all(server: Server) -> None:
     )
 
 
-def publish_hub(
-    server: Server,
-    hub: str,
-    checkpoint: str,
-    weights: bytes,
-    config: Mapping[str, object],
-    token: str | None = None,
-) -> None:
+def publish_hub(server: Server, hub: str, checkpoint: str, weights: bytes, token: str | None = None) -> None:
     """A model as the hub serves it: large files behind a redirect, all behind a gate if it has a token."""
     large = f"/large/{hashlib.sha256(weights).hexdigest()}"
 
@@ -259,10 +252,7 @@ def publish_hub(
 
         return given
 
-    entries = json.dumps(config).encode()
-    server.routes[f"/{hub}/resolve/main/config.json"] = gated(
-        Answer(entries, headers={"X-Repo-Commit": COMMIT, "ETag": f'"{hashlib.sha1(entries).hexdigest()}"'})
-    )
+    server.routes[f"/api/models/{hub}/auth-check"] = gated(Answer())
     redirect = {
         "Location": server.url.replace("127.0.0.1", "localhost") + large,  # another host, as the hub's is
         "X-Repo-Commit": COMMIT,

@@ -1,0 +1,92 @@
+"""The workflow's plan, and its first steps on a miniature; the whole of it is test_miniature.py's."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from amf.experiments import paper
+from amf.experiments.folds import slug
+from amf.training.recipe import read_recipes
+from test.support.miniature import environment, published, snakemake, write_configuration
+from test.support.paths import ROOT
+
+PAPER = ROOT / "workflow" / "paper.yaml"
+
+
+def planned(folder: Path, *more: str) -> str:
+    """What `snakemake --dry-run` says it would do for the paper."""
+    command = snakemake(PAPER, folder, "--cores", "16", "--dry-run", "--printshellcmds", *more)
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def jobs(plan: str) -> dict[str, int]:
+    """How many jobs of each rule are planned."""
+    table = re.search(r"^-+  -+\n(.*?)\n\n", plan, re.DOTALL | re.MULTILINE)
+    assert table is not None, plan[-2000:]
+    return {rule: int(count) for rule, count in (line.split() for line in table[1].splitlines())}
+
+
+def test_a_dry_run_shows_the_papers_plan(tmp_path: Path) -> None:
+    plan = planned(tmp_path)
+    rows = len(paper.TABLE_1)
+    assert jobs(plan) | {"fold": (8 + 1) * 12, "cell": rows * 5, "lodo": 9, "final": 1, "fetch": 3} == jobs(
+        plan
+    )
+    assert "image" not in jobs(plan)
+    assert plan.index("rule check:") < plan.index("rule fetch:") < plan.index("rule fold:")
+    assert "--accept-licence" not in plan
+    fold = re.search(r"^rule fold:\n(?:    .*\n)+", plan, re.MULTILINE)
+    assert fold is not None
+    assert "threads: 8" in fold[0]
+    assert {"gpu=1", "mem_mb=32000"} <= set(re.split(r"[ ,\n]+", fold[0]))
+    # The combinations have the names that `amf lodo --expand` will give them.
+    for recipe in read_recipes(ROOT / "recipes" / "h-optimus-0-grid.yaml"):
+        assert f"lodo/{slug(recipe.name)}/11.done" in plan
+
+
+def test_all_gpus_of_a_machine_serve_one_run_by_accelerate(tmp_path: Path) -> None:
+    changes = ["launch=accelerate", "gpus=8", "image=amf-paper:latest", "accept_licence=true"]
+    plan = planned(tmp_path, "--config", *changes)
+    assert re.search(r"accelerate.commands.launch --num_processes 8 -m amf lodo \S+ --data data", plan)
+    assert re.search(r"python\S* -m amf lodo --best", plan)
+    assert "MODEL=bundle IMAGE=amf-paper:latest" in plan
+    assert plan.count("--accept-licence") == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [("gpu=8", "gpu"), ("launch=mpirun", "launch is mpirun, expected python or accelerate")],
+)
+def test_a_faulty_configuration_is_named(tmp_path: Path, change: str, fault: str) -> None:
+    command = snakemake(PAPER, tmp_path, "--cores", "2", "--dry-run", "--config", change)
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert fault in done.stdout + done.stderr
+
+
+def test_the_first_steps_end_where_the_table_has_other_domains(tmp_path: Path) -> None:
+    """From the check to the table; the domains stop it, and what is done is not done again."""
+    configuration = write_configuration(tmp_path / "configuration", domains=4)
+    with published() as server:
+        shell = environment(server, tmp_path / "hub")
+        first, second = (
+            subprocess.run(
+                snakemake(configuration, tmp_path / "out", "--cores", "2", "domains.done", *more),
+                env=shell, check=False, capture_output=True, text=True,
+            )
+            for more in ([], ["--config", "domains=3"])
+        )  # fmt: skip
+    assert first.returncode == 1
+    assert (
+        "data/table.csv has 3 domains, the configuration says 4: set domains: 3"
+        in first.stderr + first.stdout
+    )
+    assert second.returncode == 0, second.stderr
+    assert jobs(second.stdout + second.stderr) == {"domains": 1, "total": 1}
+    said = (tmp_path / "out" / "check.txt").read_text()
+    assert re.search(
+        r"^ok  recipe virchow2: .*GB of weights to come .*, licence CC-BY-NC-ND-4.0$", said, re.M
+    )
+    assert "ok  data midog25: 0.00 GB to come, licence cc-by-4.0" in said.splitlines()
