@@ -133,14 +133,9 @@ class Slide:
         return padded
 
 
-def on_white(pixels: NDArray[np.uint8], premultiplied: bool = False) -> NDArray[np.uint8]:
-    """(H, W, 4) uint8 RGBA → (H, W, 3) uint8 RGB: a gap of the scan, which is transparent, is background.
-
-    `premultiplied` colours are multiplied with their alpha already.
-    """
+def on_white(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(H, W, 4) uint8 RGBA → (H, W, 3) uint8 RGB: a gap of the scan, which is transparent, is background."""
     alpha = pixels[..., 3:].astype(np.uint16)
-    colours = pixels[..., :3]
     if alpha.min(initial=255) == 255:
-        return np.ascontiguousarray(colours)
-    seen = colours if premultiplied else (colours * alpha + 127) // 255
-    return (seen + (255 - alpha)).clip(0, 255).astype(np.uint8)
+        return np.ascontiguousarray(pixels[..., :3])
+    return ((pixels[..., :3] * alpha + 127) // 255 + (255 - alpha)).astype(np.uint8)

@@ -37,8 +37,8 @@ UM_PER_RESOLUTION_UNIT = {2: 25_400.0, 3: 1e4}
 JPEG = (6, 7, 33007)
 """TIFF compressions of which tifffile turns YCbCr into RGB."""
 
-ALPHA_PREMULTIPLIED, ALPHA = 1, 2
-"""TIFF's ExtraSamples."""
+ALPHA = (1, 2)
+"""TIFF's ExtraSamples that are one, multiplied with the colours or not."""
 
 
 def check_depth(path: Path) -> None:
@@ -68,7 +68,7 @@ def open_tiff(path: Path) -> Slide:
     check_depth(path)
     try:
         tiff = tifffile.TiffFile(path)
-        series = tiff.series if tiff.is_ome else []
+        series = [one for one in tiff.series if one.kind == "ome"] if tiff.is_ome else []
         pages, note = _ome_levels(path, series) if series else _plain_levels(path, tiff)
         main, lock = pages[0], Lock()
         of_ome = _ome_um_per_px(tiff.ome_metadata or "", main) if tiff.is_ome else None
@@ -235,10 +235,8 @@ def _decoded(path: Path, page: tifffile.TiffPage, lock: Lock) -> Region:
 
 def _rgb(pixels: NDArray[np.uint8], page: tifffile.TiffPage) -> NDArray[np.uint8]:
     """(H, W, 3 or 4) → (H, W, 3): what is transparent is white."""
-    alpha = page.extrasamples[:1] if pixels.shape[2] == 4 else ()
-    if alpha in ((ALPHA,), (ALPHA_PREMULTIPLIED,)):
-        return on_white(pixels, premultiplied=alpha == (ALPHA_PREMULTIPLIED,))
-    return np.ascontiguousarray(pixels[..., :3])
+    has_alpha = pixels.shape[2] == 4 and page.extrasamples[:1] and page.extrasamples[0] in ALPHA
+    return on_white(pixels) if has_alpha else np.ascontiguousarray(pixels[..., :3])
 
 
 # ---- resolution

@@ -10,7 +10,7 @@ from amf.errors import DataError
 
 LABELS_EXPECTED = "AMF or NMF, atypical or normal, True or False, yes or no, 1 or 0"
 
-_MITOSIS = r"(?:mitos[ei]s|mitotic(?:figures?|cells?|events?)?|mfs?)"
+_MITOSIS = r"(?:mitos(?:[ei]s?|en)|mitotic(?:figures?|cells?|events?)?|mfs?)"
 _FIGURE = rf"(?:{_MITOSIS}|figures?)"
 _ATYPICAL = rf"(?:amfs?|atypical{_FIGURE}?|{_FIGURE}atypical)"
 _NORMAL = rf"(?:nmfs?|(?:normal|typical){_FIGURE}?|{_FIGURE}(?:normal|typical)|no[nt]{_ATYPICAL})"

@@ -80,7 +80,17 @@ def test_unsure_is_no_vote() -> None:
     [
         (
             True,
-            ["mitosis", "Mitoses", "mitotic figure", "MITOTIC_FIGURES", "Mitotic cell", "MF", "true mitosis"],
+            [
+                "mitosis",
+                "Mitoses",
+                "mitotic figure",
+                "Mitose",
+                "Mitosen",
+                "MITOTIC_FIGURES",
+                "Mitotic cell",
+                "MF",
+                "true mitosis",
+            ],
         ),
         (True, ["AMF", "NMF", "atypical", "normal", "Atypical mitosis", "typical mitotic figure"]),
         (
