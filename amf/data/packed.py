@@ -18,6 +18,7 @@ from amf.data.patches import file_of, read_patches
 from amf.data.table import REMOVED_COLUMNS, remove_identical, table_hash
 from amf.errors import DataError, account
 from amf.files import write_text, written_whole
+from amf.model.cores import available_cores
 from amf.model.digest import file_digest
 from amf.model.preprocess import PATCH_PX
 
@@ -94,7 +95,7 @@ def pack(
             f"{len(missing)} of {len(table)} images are missing."
         )
     with written_whole(path) as partial:
-        hashes, faults = _decode(table, root, partial, workers or len(os.sched_getaffinity(0)))
+        hashes, faults = _decode(table, root, partial, workers or available_cores())
         if faults and not skip_bad:
             row, fault = min(faults.items())
             raise DataError(

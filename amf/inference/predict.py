@@ -13,7 +13,7 @@ from amf.errors import BundleError
 from amf.inference.ready import make_ready
 from amf.model.bundle import Bundle
 from amf.model.classifier import CLASSES, Classifier
-from amf.model.device import DTYPES, choose_device, compute_dtype, keep_freed_memory
+from amf.model.device import DTYPES, choose_device, compute_dtype, keep_freed_memory, use_available_cores
 from amf.model.preprocess import ImageSpec, to_input
 from amf.model.spec import MemberSpec
 from amf.model.views import views
@@ -54,6 +54,7 @@ class Predictor:
         self.device = choose_device(device)
         if self.device.type == "cpu":
             keep_freed_memory()
+            use_available_cores()
         self._members: list[tuple[MemberSpec, Classifier, torch.dtype]] = []
         for spec, model in zip(bundle.spec.members, bundle.members, strict=True):
             dtype = compute_dtype(DTYPES[spec.dtype], self.device)

@@ -1,8 +1,12 @@
 """Where and in which type a network is computed, and how its memory is held."""
 
+import ctypes
+import sys
+
 import torch
 
 from amf.errors import AmfError
+from amf.model.cores import available_cores
 
 DTYPES = {
     "float32": torch.float32,
@@ -14,6 +18,10 @@ DTYPES = {
 
 With int8 the backbone's linear layers are so, each output with a float32 scale; all else is bfloat16.
 """
+
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
+"""Options of glibc's mallopt."""
 
 
 def float_dtype(stored: torch.dtype) -> torch.dtype:
@@ -63,3 +71,21 @@ def keep_freed_memory() -> None:
     training step of EfficientNet-Lite0.
     """
     torch.empty((32 << 20) - (64 << 10), dtype=torch.uint8)
+
+
+def share_freed_memory() -> None:
+    """Have glibc's malloc serve all threads from one heap, which keeps what they free.
+
+    For a process whose threads score side by side, before the first of them starts. Else each has a heap of
+    its own, in pieces of 64 MiB that are given back and cleared anew: 3 to 10 times as many page faults as
+    with this, a tenth of the processor time of the networks that ship.
+    """
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        for option, value in ((M_MMAP_THRESHOLD, 32 << 20), (M_TRIM_THRESHOLD, 2**31 - 1), (M_ARENA_MAX, 1)):
+            libc.mallopt(option, value)
+
+
+def use_available_cores() -> None:
+    """Have torch use no more threads than there are cores to use; OMP_NUM_THREADS may ask for fewer."""
+    if (cores := available_cores()) < torch.get_num_threads():
+        torch.set_num_threads(cores)
