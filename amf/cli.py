@@ -24,6 +24,7 @@ GROUPS = {  # what people do -> command = module of amf.commands -> one line of 
     "Score": {
         "predict": "score folders, files or tables of patches and stacks into one table",
         "slide": "classify the mitotic figures of slides: GeoJSON, CSV or databases in and out",
+        "join": "the parts that `--shard` of predict or slide wrote into the whole output",
     },
     "Look": {
         "review": "one page to look at predictions, correct them by vote and download the votes",
@@ -71,8 +72,7 @@ class Command(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command, in a process that is alone or that a launcher has started."""
-        if self.name not in GROUPS["Score"]:  # whose processes know each other by these variables alone
-            check_launcher()
+        check_launcher()
         return super().invoke(ctx)
 
 

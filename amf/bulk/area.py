@@ -108,6 +108,19 @@ def _name(feature: dict[str, Any]) -> str | None:
     return str(properties["name"]) if properties.get("name") else class_of(properties)
 
 
+def packed(regions: Sequence[Region]) -> list[list[Any]]:
+    """Regions as JSON holds them: name, mm² and outline as WKB in hex."""
+    return [
+        [region.name, region.mm2, None if region.shape is None else shapely.to_wkb(region.shape, hex=True)]
+        for region in regions
+    ]
+
+
+def unpacked(regions: Sequence[Sequence[Any]]) -> list[Region]:
+    """What `packed` made JSON of."""
+    return [Region(name, mm2, shapely.from_wkb(shape)) for name, mm2, shape in regions]
+
+
 def read_answers(output: Path) -> list[Place]:
     """The answers in a file that `amf slide` wrote."""
     if output.suffix in (".csv", ".parquet"):

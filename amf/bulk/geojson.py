@@ -2,12 +2,13 @@
 
 import json
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from amf.bulk.figures.given import GivenFigures
+if TYPE_CHECKING:
+    from amf.bulk.figures.given import GivenFigures  # imports shapely, which `amf predict` does without
 
 CLASSIFICATION = {
     "atypical": {"name": "Atypical mitotic figure", "color": [213, 94, 0]},
@@ -16,53 +17,63 @@ CLASSIFICATION = {
 """QuPath needs both keys. Orange and blue are told apart by the colour-blind, too; so are the report's."""
 
 MEASUREMENT = "P(atypical)"
-IMAGE, MODEL, BUNDLE = "Image", "Model", "Bundle SHA-256"
+IMAGE, MODEL, BUNDLE, THRESHOLD = "Image", "Model", "Bundle SHA-256", "Threshold"
 """Keys of a feature's metadata, where QuPath keeps text."""
 
+Points = Mapping[int, tuple[str, float, float]]
+"""Number of a figure -> the id by which its patch is found again, and x and y, px as QuPath counts."""
 
-class Answer(NamedTuple):
-    """What the model says of one figure; `image` is the id by which its patch is found again."""
-
-    image: str
-    x: float
-    y: float
-    label: str
-    confidence: float
+Features = Iterator[tuple[dict[str, Any], int | None]]
+"""GeoJSON features, each with the number of the figure that answers it."""
 
 
-def write_geojson(
-    path: Path, given: GivenFigures, answers: Sequence[Answer | None], model: str, bundle: str
-) -> None:
-    """Write a FeatureCollection.
+def outline(given: "GivenFigures", points: Points) -> dict[str, Any]:
+    """What is written but for the answers: a FeatureCollection, its features with their figures' numbers.
 
-    A given feature keeps its id, geometry, name, measurements and place in the order; one without an answer
-    is given back as it was. Figures that did not come as GeoJSON become points.
+    A given feature keeps its id, geometry, name, measurements and place in the order. Figures that did not
+    come as GeoJSON become points.
 
     Parameters
     ----------
-    answers : one for each of the given figures; None for one that could not be scored.
-    model, bundle : name and SHA-256 of the bundle.
+    points : of the figures that could be read.
     """
-    metadata = {MODEL: model, BUNDLE: bundle}
-    collection = dict(given.collection or {"type": "FeatureCollection"})
-    features = _points(answers) if given.collection is None else _given(given, answers)
-    collection["features"] = [
-        feature if answer is None else _classified(feature, answer, metadata) for feature, answer in features
+    if given.collection is None:
+        return {"collection": None, "features": [*_features(points)]}
+    return {"collection": {**given.collection, "features": []}, "features": [*_given(given)]}
+
+
+def write_geojson(
+    path: Path,
+    outlined: Mapping[str, Any],
+    answers: Mapping[int, Mapping[str, Any]],
+    model: Mapping[str, str],
+) -> None:
+    """Write a FeatureCollection; a given feature without an answer is given back as it was.
+
+    Parameters
+    ----------
+    outlined : from `outline`.
+    answers : number of the figure -> its row of the table.
+    model : metadata of every feature that has an answer.
+    """
+    features = [
+        _classified(feature, answers[number], model) if number in answers else feature
+        for feature, number in outlined["features"]
+        if number in answers or outlined["collection"] is not None
     ]
-    path.write_text(json.dumps(collection, ensure_ascii=False) + "\n", encoding="utf-8")
+    collection = {**(outlined["collection"] or {"type": "FeatureCollection"}), "features": features}
+    text = json.dumps(collection, ensure_ascii=False) + "\n"
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")  # half a surrogate as JSON escapes it
 
 
-def _points(answers: Sequence[Answer | None]) -> Iterator[tuple[dict[str, Any], Answer | None]]:
-    for number, answer in enumerate(answers):
-        if answer is not None:
-            yield _point(f"{number} {answer.image}", answer.x, answer.y, {"objectType": "detection"}), answer
+def _features(points: Points) -> Features:
+    for number, (image, x, y) in sorted(points.items()):
+        yield _point(f"{number} {image}", x, y, {"objectType": "detection"}), number
 
 
-def _given(
-    given: GivenFigures, answers: Sequence[Answer | None]
-) -> Iterator[tuple[dict[str, Any], Answer | None]]:
+def _given(given: "GivenFigures") -> Features:
     assert given.collection is not None
-    of_feature = {figure.feature: answer for figure, answer in zip(given.figures, answers, strict=True)}
+    of_feature = {figure.feature: number for number, figure in enumerate(given.figures)}
     for number, feature in enumerate(given.collection["features"]):
         yield feature, of_feature.get(number)
 
@@ -77,15 +88,17 @@ def _point(name: str, x: float, y: float, properties: dict[str, Any]) -> dict[st
     }
 
 
-def _classified(feature: dict[str, Any], answer: Answer, metadata: dict[str, str]) -> dict[str, Any]:
+def _classified(
+    feature: Mapping[str, Any], answer: Mapping[str, Any], model: Mapping[str, str]
+) -> dict[str, Any]:
     properties = dict(feature.get("properties") or {})
-    properties["classification"] = CLASSIFICATION[answer.label]
-    properties["measurements"] = _with_measurement(properties.get("measurements"), answer.confidence)
+    properties["classification"] = CLASSIFICATION[answer["class"]]
+    properties["measurements"] = _with_measurement(properties.get("measurements"), answer["confidence"])
     known = properties.get("metadata")
     properties["metadata"] = {
         **(known if isinstance(known, dict) else {}),
-        **metadata,
-        IMAGE: answer.image,
+        **model,
+        IMAGE: answer["image"],
     }
     return {**feature, "properties": properties}
 

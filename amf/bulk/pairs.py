@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from amf.bulk.area import TISSUE
-from amf.bulk.slides import SUFFIXES
+from amf.bulk.join import SLIDE_SUFFIXES, check_suffix
 from amf.data.loading import read_frame, table_path
 from amf.errors import DataError
 
@@ -60,7 +60,7 @@ def read_pairs(path: Path) -> list[Pair]:
     cells = table.astype(object).where(table.notna() & (table != ""), None)
     for number, row in enumerate(cells.to_dict("records"), start=1):
         pair = _pair(f"{path} row {number}", {str(k): v for k, v in row.items()}, path.parent)
-        check_suffix(pair.output)
+        check_suffix(pair.output, SLIDE_SUFFIXES)
         if pair.output in pairs:
             raise DataError(f"{path} row {number}: {pair.output} is written twice, expected distinct outputs")
         pairs[pair.output] = pair
@@ -89,9 +89,3 @@ def _mpp(where: str, cell: object) -> float | None:
     if not low <= mpp <= high:
         raise DataError(f"{where}: mpp is {str(cell)!r}, expected µm/px from {low:g} to {high:g}")
     return mpp
-
-
-def check_suffix(output: Path) -> None:
-    """Refuse the name of an output whose format is not known, by a DataError."""
-    if output.suffix not in SUFFIXES:
-        raise DataError(f"{output} is to be written, expected a name in {', '.join(SUFFIXES)}")

@@ -1,11 +1,10 @@
 """Files → logits: several chunks at a time, each read and scored by a thread of its own."""
 
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Event
+from threading import Event, Lock
 from typing import Any
 
 import numpy as np
@@ -13,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from amf.bulk.items import Item, truth_types
-from amf.bulk.parts import chunks_of, header_of, line_of, part_path, resume
-from amf.bulk.ranks import held
+from amf.bulk import parts
+from amf.bulk.items import Item, printable
+from amf.bulk.shares import Share
 from amf.errors import AmfError, DataError, Interrupted, JobError, account
 from amf.inference.predict import Predictor
 
@@ -23,58 +22,68 @@ BATCH_PATCHES = 64
 MAX_WORKERS = 8
 """Chunks under way at once, at most: each holds a batch's activations, on many cores too."""
 
-ScoredChunk = tuple[list[tuple[int, int, float]], list[tuple[int, str]]]
-"""(item, page, logit) of each figure, and (item, reason) of each file without."""
+Page = tuple[Item, int, NDArray[np.uint8]]
+"""A figure's item, its page within it, and its (128, 128, 3) patch."""
 
 
-def score_items(
+def score_share(
     items: Sequence[Item],
     predictor: Predictor,
-    bundle_digest: str,
+    bundle: str,
     output: Path,
-    rank: int = 0,
-    world: int = 1,
+    share: Share,
     by_content: bool = False,
+    more: Mapping[str, Any] | None = None,
 ) -> int:
-    """Score this rank's share of the items into its part file, going on where an earlier run was ended.
+    """Score a share of the items into its part file, going on where an earlier run was ended.
 
     Parameters
     ----------
-    bundle_digest : identifies the bundle; a part file of another one is refused.
+    bundle : identifies the bundle; a part file of another one is refused.
     by_content : tell by a file's content whether it has changed since an earlier run was ended, not by its
         size and time alone.
+    more : what the part's header says besides, for who joins the parts.
 
     Returns
     -------
-    How many files were scored now; those of an earlier run are not counted.
+    How many items were scored now; those of an earlier run are not counted.
 
     Raises
     ------
-    DataError : a column of the items cannot be written; the part file was begun with other items or another
-        bundle, is being written by another process, or cannot be written.
+    DataError : the part file was begun with other items or another bundle, or cannot be written.
     Interrupted : the user ended it from the keyboard.
     BundleError : the network cannot score a page, or gave a logit that is not a number.
     """
-    truth_types(items)  # rather than when all is scored
-    part = part_path(output, rank, world)
-    chunks = chunks_of(items)
-    own = chunks[rank::world]
-    stop, unit = Event(), items[0].unit if items else Item.unit
+    part, chunks = share.part(output), parts.chunks_of(items)
+    own = share.of(range(len(chunks)))
+    header = {**parts.header_of(items, chunks, share, bundle, by_content), **(more or {})}
+    lock, stop = Lock(), Event()
     try:
-        with held(part):
-            remaining = own[resume(part, header_of(items, chunks, bundle_digest, by_content)) :]
-            total, count = sum(map(len, own)), sum(map(len, remaining))
-            with (
-                part.open("ab") as file,
-                _workers(predictor.device) as pool,
-                tqdm(total=total, initial=total - count, unit=unit, disable=True if rank else None) as bar,
-            ):
+        with parts.continued(part, header) as (file, done), _workers(predictor.device) as pool:
+            remaining = [number for number in own if number not in done]
+            total = sum(len(chunks[number]) for number in own)
+            count = sum(len(chunks[number]) for number in remaining)
+            name = f"share {share}" if share.count > 1 else None
+            with tqdm(
+                desc=name, total=total, initial=total - count, unit=header["unit"], disable=None
+            ) as bar:
+
+                def work(number: int) -> None:
+                    chunk = [items[position] for position in chunks[number]]
+                    rows, faults = _score_chunk(chunk, predictor, stop)
+                    if stop.is_set():
+                        return
+                    with lock:
+                        parts.append(file, {"chunk": number, "rows": rows, "faults": faults})
+                        bar.update(len(chunk))
+
                 try:
-                    for rows, faults in _score_in_order(items, remaining, predictor, pool, bar, stop):
-                        file.write(line_of({"rows": rows, "faults": faults}))
-                        file.flush()
+                    futures = [pool.submit(work, number) for number in remaining]
+                    for future in wait(futures, return_when=FIRST_EXCEPTION).done:
+                        future.result()
                 finally:
                     stop.set()  # where one chunk failed, the others need not be finished
+                    pool.shutdown(cancel_futures=True)
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted: {part} keeps what is scored, and the same command goes on") from None
     except OSError as error:
@@ -98,58 +107,58 @@ def _workers(device: torch.device) -> Iterator[ThreadPoolExecutor]:
         torch.set_num_threads(cores)
 
 
-def _score_in_order(
-    items: Sequence[Item],
-    chunks: Sequence[range],
-    predictor: Predictor,
-    pool: ThreadPoolExecutor,
-    bar: "tqdm[Any]",
-    stop: Event,
-) -> Iterator[ScoredChunk]:
-    """Score the chunks, some at a time, and give them in their order; a bounded number waits to be taken."""
-    held: deque[Future[ScoredChunk]] = deque()
-    for chunk in chunks:
-        held.append(pool.submit(_score_chunk, items, chunk, predictor, bar, stop))
-        if len(held) > MAX_WORKERS:
-            yield held.popleft().result()
-    while held:
-        yield held.popleft().result()
-
-
 def _score_chunk(
-    items: Sequence[Item], chunk: range, predictor: Predictor, bar: "tqdm[Any]", stop: Event
-) -> ScoredChunk:
-    """Read and score the files of one chunk in batches, unless the run is to stop."""
-    rows: list[tuple[int, int, float]] = []
-    faults: list[tuple[int, str]] = []
-    waiting: list[tuple[int, int, NDArray[np.uint8]]] = []
-    for index in chunk:
+    chunk: Sequence[Item], predictor: Predictor, stop: Event
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Read and score the files of one chunk in batches: rows of the table and of the list of faults.
+
+    Where the run is to stop, what is returned is of no use.
+    """
+    rows: list[dict[str, Any]] = []
+    faults: list[dict[str, Any]] = []
+    waiting: list[Page] = []
+    for item in chunk:
         if stop.is_set():
-            return [], []  # which nobody takes
+            return [], []
         try:
-            pages = items[index].read()  # (N, 128, 128, 3)
+            pages = item.read()  # (N, 128, 128, 3)
             if not len(pages):
-                raise JobError(f"{items[index].path} holds no page, expected one at least")
-            waiting += [(index, page, patch) for page, patch in enumerate(pages)]
+                raise JobError(f"{item.path} holds no page, expected one at least")
+            waiting += [(item, page, patch) for page, patch in enumerate(pages)]
         except AmfError as error:
-            faults.append((index, str(error)))
+            faults.append(_fault(item, str(error)))
         except Exception as error:  # whatever a reader meets in a file is that file's fault, not the run's
-            faults.append((index, f"{items[index].path} cannot be read: {type(error).__name__}: {error}"))
+            faults.append(_fault(item, f"{item.path} cannot be read: {type(error).__name__}: {error}"))
         while len(waiting) >= BATCH_PATCHES:
             rows += _score_batch(waiting[:BATCH_PATCHES], predictor)
             del waiting[:BATCH_PATCHES]
-        with bar.get_lock():
-            bar.update()
     rows += _score_batch(waiting, predictor)
-    scored = {item for item, _, _ in rows}
-    account(f"files {chunk.start} to {chunk.stop - 1}", len(chunk), len(scored), len(faults))
+    scored = {row["number"] for row in rows}
+    account("files of a chunk", len(chunk), len(scored), len(faults))
     return rows, faults
 
 
-def _score_batch(
-    batch: list[tuple[int, int, NDArray[np.uint8]]], predictor: Predictor
-) -> list[tuple[int, int, float]]:
+def _score_batch(batch: Sequence[Page], predictor: Predictor) -> list[dict[str, Any]]:
     if not batch:
         return []
     logits = predictor.logits(np.stack([patch for _, _, patch in batch])).tolist()  # (B,)
-    return [(index, page, logit) for (index, page, _), logit in zip(batch, logits, strict=True)]
+    return [_row(item, page, logit, predictor) for (item, page, _), logit in zip(batch, logits, strict=True)]
+
+
+def _row(item: Item, page: int, logit: float, predictor: Predictor) -> dict[str, Any]:
+    """A row of the table, and the place of its item among all."""
+    answer = predictor.decide(logit)
+    return {
+        "number": item.number,
+        "image": item.image,
+        "page": page if item.is_stack else None,
+        "class": answer.label,
+        "confidence": answer.confidence,
+        "logit": logit,
+        "threshold": predictor.spec.threshold,
+        **item.truth,
+    }
+
+
+def _fault(item: Item, reason: str) -> dict[str, Any]:
+    return {"number": item.number, "image": printable(item.image), "error": printable(reason)}

@@ -1,62 +1,60 @@
 """Many slides, each with its figures and its output, scored one after the other."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from amf.bulk.area import read_regions, write_counts
+from amf.bulk.area import packed, read_regions
+from amf.bulk.items import printable
+from amf.bulk.join import SLIDE_SUFFIXES, check_output
 from amf.bulk.pairs import Asked, Pair
-from amf.bulk.ranks import rank_and_world
-from amf.bulk.run import raise_faults, score_and_merge
-from amf.bulk.slides import open_work, slide_writer
-from amf.errors import DataError
-from amf.inference.predict import Predictor
+from amf.bulk.run import Scorer
+from amf.bulk.slides import open_work, part_header
+from amf.errors import DataError, Interrupted
 
 
-def score_pairs(
-    pairs: Sequence[Pair], predictor: Predictor, digest: str, asked: Asked, by_content: bool
-) -> None:
-    """Score the slides whose output is not there yet; each rank takes every world-th.
+def score_pairs(pairs: Sequence[Pair], scorer: Scorer, asked: Asked) -> None:
+    """Score this process's share of the slides, those whose output is not there yet.
 
     Raises
     ------
     DataError : slides or figures could not be scored; none of them keeps the others from being scored.
     """
-    rank, world = rank_and_world()
-    own = pairs[rank::world]
+    share = scorer.share
+    alone = replace(scorer, shard=None, processes=None)  # with each of its slides
+    own = share.of(pairs)
     waiting = [pair for pair in own if not pair.output.exists()]
     faults: list[str] = []
     for number, pair in enumerate(waiting, start=1):
-        print(f"slide {number} of {len(waiting)}: {pair.slide}", flush=True)
+        print(f"slide {number} of {len(waiting)}: {printable(pair.slide)}", flush=True)
         try:
-            score_pair(pair, predictor, digest, asked, by_content, 0, 1)
-        except DataError as error:
-            faults.append(f"{pair.slide}: {error}")
-            print(f"  {error}", flush=True)
-    of_rank = f"rank {rank} of {world}: " if world > 1 else ""
+            score_pair(pair, alone, asked)
+        except Interrupted:
+            raise
+        except Exception as error:  # whatever it is, it is the fault of one slide
+            sentence = str(error) if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
+            faults.append(f"{pair.slide}: {sentence}")
+            print(f"  {sentence}", flush=True)
+    name = f"share {share}: " if share.count > 1 else ""
     print(
-        f"{of_rank}{len(own)} slides: {len(waiting) - len(faults)} scored, {len(faults)} with faults, "
+        f"{name}{len(own)} slides: {len(waiting) - len(faults)} scored, {len(faults)} with faults, "
         f"{len(own) - len(waiting)} done before"
     )
     if faults:
         raise DataError(f"{len(faults)} of {len(own)} slides have faults; the first is {faults[0]}")
 
 
-def score_pair(
-    pair: Pair, predictor: Predictor, digest: str, asked: Asked, by_content: bool, rank: int, world: int
-) -> None:
-    """Score this rank's share of one slide's figures.
+def score_pair(pair: Pair, scorer: Scorer, asked: Asked) -> None:
+    """Score the figures of one slide, or the share of them that is this process's.
 
     Raises
     ------
     DataError : some could not be scored, which is said once the others are written.
     """
+    check_output(pair.output, SLIDE_SUFFIXES)
     work = open_work(pair.slide, pair.figures, pair.mpp or asked.mpp, asked.classes, asked.boxes)
     area = pair.area or asked.area
-    regions = read_regions(area, work.slide, work.mpp) if area is not None and rank == 0 else []
-    for note in work.notes if rank == 0 else []:
-        print(note)
-    write = slide_writer(work, predictor, digest, pair.output.suffix)
-    outcome = score_and_merge(work.items, predictor, digest, pair.output, rank, world, write, by_content)
-    if outcome is not None:
-        if regions:
-            write_counts(pair.output, regions)
-        raise_faults(outcome, len(work.items), pair.output, "figure")
+    regions = [] if area is None else read_regions(area, work.slide, work.mpp)
+    for note in work.notes if scorer.share.number == 1 else []:
+        print(printable(note))
+    header = part_header(work, scorer.predictor, scorer.bundle)
+    scorer.score(work.items, pair.output, {**header, "regions": packed(regions)})

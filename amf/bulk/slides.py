@@ -1,19 +1,17 @@
 """The figures of a slide as items that the engine scores, and the file that they end in."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from amf.bulk.figures.given import GivenFigure, GivenFigures, Wanted
 from amf.bulk.figures.read import read_figures
-from amf.bulk.geojson import Answer, write_geojson
-from amf.bulk.items import Item
-from amf.bulk.merge import Scored, Write, table_writer
+from amf.bulk.geojson import BUNDLE, MODEL, THRESHOLD, outline
+from amf.bulk.items import Item, printable
 from amf.data.open_slide import open_slide
 from amf.data.patches import window_name
 from amf.data.slide import PATCH_UM_PER_PX, SAME_SCALE, Slide
@@ -21,17 +19,13 @@ from amf.errors import DataError, JobError
 from amf.inference.predict import Predictor
 from amf.model.preprocess import PATCH_PX
 
-TABLE_SUFFIXES = (".csv", ".parquet")
-SUFFIXES = (".geojson", ".json", *TABLE_SUFFIXES)
-
 
 @dataclass(frozen=True)
 class SlideFigure(Item):
-    """One figure of an open slide; `number` is its place among those given, x and y are px of the canvas."""
+    """One figure of an open slide; x and y are px of the canvas."""
 
     slide: Slide | None = None
     figure: GivenFigure | None = None
-    number: int = 0
     x: int = 0
     y: int = 0
     mpp: float = PATCH_UM_PER_PX
@@ -127,13 +121,13 @@ def _resolution(slide: Slide, given: float | None) -> tuple[float, list[str]]:
 
 
 def _item(slide: Slide, figure: GivenFigure, number: int, mpp: float) -> SlideFigure:
+    name = printable(slide.path)
     if figure.fault:
-        truth = {"slide": str(slide.path), "x": None, "y": None, **figure.known}
-        return SlideFigure(figure.name, slide.path, truth, slide, figure, number)
+        truth = {"slide": name, "x": None, "y": None, **figure.known}
+        return SlideFigure(figure.name, slide.path, truth, number, slide, figure)
     x, y = _whole(figure.x + slide.offset[0]), _whole(figure.y + slide.offset[1])
-    image = window_name(str(slide.path), x, y, mpp)
-    truth = {"slide": str(slide.path), "x": figure.x, "y": figure.y, **figure.known}
-    return SlideFigure(image, slide.path, truth, slide, figure, number, x, y, mpp)
+    truth = {"slide": name, "x": figure.x, "y": figure.y, **figure.known}
+    return SlideFigure(window_name(name, x, y, mpp), slide.path, truth, number, slide, figure, x, y, mpp)
 
 
 def _whole(coordinate: float) -> int:
@@ -141,28 +135,18 @@ def _whole(coordinate: float) -> int:
     return math.ceil(coordinate - 0.5)
 
 
-def slide_writer(work: SlideWork, predictor: Predictor, digest: str, suffix: str) -> Write:
-    """What writes the figures of a slide in the order given, in the format of `suffix`, one of SUFFIXES.
+def part_header(work: SlideWork, predictor: Predictor, digest: str) -> dict[str, Any]:
+    """What a part keeps so that the figures can be written as GeoJSON: the features but for their answers.
 
     Parameters
     ----------
     digest : SHA-256 that identifies the bundle.
     """
-    items = work.items
-
-    def write(path: Path, chunks: Iterator[list[Scored]]) -> int:
-        scored = sorted(
-            (figure for chunk in chunks for figure in chunk), key=lambda figure: items[figure.number].number
-        )
-        if suffix in TABLE_SUFFIXES:
-            return table_writer(items, predictor, suffix)(path, iter([scored]))
-        answers: list[Answer | None] = [None] * len(items)
-        for figure in scored:
-            item, prediction = items[figure.number], predictor.decide(figure.logit)
-            answers[item.number] = Answer(
-                item.image, item.truth["x"], item.truth["y"], prediction.label, prediction.confidence
-            )
-        write_geojson(path, work.figures, answers, predictor.spec.name, digest)
-        return len(scored)
-
-    return write
+    points = {
+        item.number: (item.image, item.truth["x"], item.truth["y"])
+        for item in work.items
+        if item.truth["x"] is not None
+    }
+    spec = predictor.spec
+    model = {MODEL: spec.name, BUNDLE: digest, THRESHOLD: repr(spec.threshold)}
+    return {"outline": outline(work.figures, points), "model": model}

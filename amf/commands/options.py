@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from typer import Argument, Option
 
+from amf.bulk.shares import Share, share_named
 from amf.errors import DataError
 from amf.files import folder_to_write
 
@@ -39,6 +40,10 @@ ByContent = Annotated[
         "--hash",
         help="a resumed run tells by their content which files have changed, not by size and time alone",
     ),
+]
+Shard = Annotated[
+    Share | None,
+    Option(parser=share_named, metavar="K/N", help="score the K-th of N shares into a part, for `amf join`"),
 ]
 Columns = Annotated[
     list[str] | None,

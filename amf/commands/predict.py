@@ -5,8 +5,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from amf.commands.options import ByContent, Device, Members, Model, Views
-from amf.errors import DataError
+from amf.commands.options import ByContent, Columns, Device, Members, Model, Shard, Views, pairs
 from amf.files import file_to_write
 
 
@@ -25,28 +24,23 @@ def run(
     root: Annotated[
         Path | None, Option(metavar="DIR", help="of a table's images; by default the table's folder")
     ] = None,
+    column: Columns = None,
     model: Model = None,
     by_content: ByContent = False,
     device: Device = "auto",
     members: Members = None,
     views: Views = None,
+    shard: Shard = None,
 ) -> None:
     """Score everything into one table; what cannot be scored is listed beside it, and is an error."""
-    from amf.bulk.items import find_items
-    from amf.bulk.merge import TABLE_SUFFIXES
-    from amf.bulk.ranks import rank_and_world
-    from amf.bulk.run import open_predictor, raise_faults, score_and_merge
+    from amf.bulk.items import TRUTH_COLUMNS, find_items
+    from amf.bulk.join import TABLE_SUFFIXES, check_output
+    from amf.bulk.run import open_scorer
 
-    if output.suffix not in TABLE_SUFFIXES:
-        raise DataError(f"{output} is to be the table, expected a name in {', '.join(TABLE_SUFFIXES)}")
-    if output.exists():
-        raise DataError(f"{output} exists already: delete it, or name another output")
-    rank, world = rank_and_world()
-    found = find_items(inputs, root)
+    check_output(output, TABLE_SUFFIXES)
+    columns = pairs("--column", column, ("image", *TRUTH_COLUMNS))
+    found = find_items(inputs, root, columns)
     if found.others:
         kinds = ", ".join(f"{count} x {kind}" for kind, count in sorted(found.others.items()))
         print(f"{found.others.total()} files are no images by their suffix and are left out: {kinds}")
-    predictor, digest = open_predictor(model, device, members, views)
-    outcome = score_and_merge(found.items, predictor, digest, output, rank, world, by_content=by_content)
-    if outcome is not None:
-        raise_faults(outcome, len(found.items), output)
+    open_scorer(model, device, members, views, by_content, shard).score(found.items, output)

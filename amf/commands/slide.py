@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from typer import Argument, Option
 
-from amf.commands.options import ByContent, Device, Members, Model, Views
+from amf.commands.options import ByContent, Device, Members, Model, Shard, Views
 from amf.errors import DataError
 from amf.files import file_to_write
 
@@ -66,22 +66,21 @@ def run(
     device: Device = "auto",
     members: Members = None,
     views: Views = None,
+    shard: Shard = None,
 ) -> None:
     """Classify the figures of a slide; what cannot be scored is listed beside the output, and is an error."""
-    from amf.bulk.pairs import Asked, Pair, check_suffix, read_pairs
-    from amf.bulk.ranks import rank_and_world
-    from amf.bulk.run import open_predictor
+    from amf.bulk.join import SLIDE_SUFFIXES, check_output
+    from amf.bulk.pairs import Asked, Pair, read_pairs
+    from amf.bulk.run import open_scorer
     from amf.bulk.slide_table import score_pair, score_pairs
 
     asked = Asked(mpp, tuple(classes or ()), boxes, area)
+    settings = model, device, members, views, by_content, shard
     if table is not None and slide is figures is output is None:
         pairs = read_pairs(table)
-        score_pairs(pairs, *open_predictor(model, device, members, views), asked, by_content)
+        score_pairs(pairs, open_scorer(*settings), asked)
     elif table is None and slide is not None and figures is not None and output is not None:
-        check_suffix(output)
-        if output.exists():
-            raise DataError(f"{output} exists already: delete it, or name another output")
-        opened = open_predictor(model, device, members, views)
-        score_pair(Pair(slide, figures, output), *opened, asked, by_content, *rank_and_world())
+        check_output(output, SLIDE_SUFFIXES)
+        score_pair(Pair(slide, figures, output), open_scorer(*settings), asked)
     else:
         raise DataError("`amf slide` needs SLIDE, FIGURES and --output, or --table and none of them")

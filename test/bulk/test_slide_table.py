@@ -2,9 +2,6 @@
 
 import os
 import re
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,11 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from amf.bulk import parts, slides
+from amf.bulk import slide_table, slides
+from amf.bulk.shares import share_named
 from amf.cli import main as amf
 from amf.data.open_slide import open_slide
-from test.support.paths import ROOT
-from test.support.processes import amf_that_ends_itself
 from test.support.slides import write_pyramid
 
 Make = Callable[..., Path]
@@ -60,35 +56,52 @@ def test_each_slide_gets_its_output(
     assert "5 slides: 0 scored, 0 with faults, 5 done before" in capsys.readouterr().out
 
 
-def test_ranks_share_the_slides(
-    pairs: Path, make_bundle: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_shares_of_the_slides(pairs: Path, make_bundle: Make, tmp_path: Path) -> None:
     model = make_bundle()
     run(pairs, model)
     alone = outputs(pairs)
     for path in (tmp_path / "out").iterdir():
         path.unlink()
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    for rank, there in [("1", 2), ("0", 5)]:
-        monkeypatch.setenv("RANK", rank)
-        assert run(pairs, model) == 0
-        assert len(list((tmp_path / "out").glob("*.csv"))) == there
+    for share, there in [("2/2", 2), ("1/2", 5)]:
+        assert run(pairs, model, "--shard", share) == 0
+        assert len(list((tmp_path / "out").iterdir())) == there  # whole outputs: nothing is left to join
     for one, other in zip(alone, outputs(pairs), strict=True):
         pd.testing.assert_frame_equal(one, other)
 
 
-def test_figures_of_one_slide_are_shared_by_ranks(pairs: Path, make_bundle: Make, tmp_path: Path) -> None:
-    places = np.random.default_rng(3).integers(0, 300, (300, 2))  # some chunks for each rank
+@pytest.mark.parametrize("suffix", [".csv", ".geojson"])
+def test_shares_of_one_slide_are_joined(pairs: Path, make_bundle: Make, tmp_path: Path, suffix: str) -> None:
+    places = np.random.default_rng(3).integers(0, 300, (300, 2))  # some chunks for each share
     pd.DataFrame(places, columns=["x", "y"]).to_csv(tmp_path / "f0.csv", index=False)
-    arguments = ["slide", str(tmp_path / "s0.tif"), str(tmp_path / "f0.csv"), "--model", str(make_bundle())]
-    assert amf([*arguments, "--output", str(tmp_path / "alone.geojson")]) == 0
-    command = [sys.executable, "-m", "amf", *arguments, "--output", str(tmp_path / "shared.geojson")]
-    ranks = [
-        subprocess.Popen(command, cwd=ROOT, env={**os.environ, "RANK": rank, "WORLD_SIZE": "2"})
-        for rank in "01"
-    ]
-    assert [rank.wait(timeout=100) for rank in ranks] == [0, 0]
-    assert (tmp_path / "shared.geojson").read_bytes() == (tmp_path / "alone.geojson").read_bytes()
+    command = ["slide", str(tmp_path / "s0.tif"), str(tmp_path / "f0.csv"), "--model", str(make_bundle())]
+    alone, joined = tmp_path / f"alone{suffix}", tmp_path / f"joined{suffix}"
+    assert amf([*command, "--output", str(alone)]) == 0
+    for share in ("1/2", "2/2"):
+        assert amf([*command, "--output", str(joined), "--shard", share]) == 0
+    parts = [str(share_named(share).part(joined)) for share in ("1/2", "2/2")]
+    (tmp_path / "f0.csv").unlink()  # the parts alone are enough
+    assert amf(["join", *parts, "--output", str(joined)]) == 0
+    assert joined.read_bytes() == alone.read_bytes()
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".geojson"])
+def test_a_slide_whose_name_is_not_utf_8(
+    pairs: Path, make_bundle: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str
+) -> None:
+    slide = Path(os.fsdecode(os.fsencode(tmp_path) + b"/Pr\xe4parat.tif"))
+    (tmp_path / "s0.tif").rename(slide)
+    (tmp_path / "f0.csv").write_text("x,y\n10,10\n-4,10\n")
+    output = tmp_path / f"o{suffix}"
+    command = ["slide", str(slide), str(tmp_path / "f0.csv"), "--mpp", "0.3", "--output", str(output)]
+    assert amf([*command, "--model", str(make_bundle())]) == 2
+    assert "Pr\\xe4parat.tif: --mpp 0.3 µm/px wins over the file's 0.25" in capsys.readouterr().out
+    assert "Pr\\xe4parat.tif, which is 400 x 300 px" in (tmp_path / "o.errors.csv").read_text()
+    if suffix == ".geojson":
+        assert "Pr\\\\xe4parat.tif#x=10,y=10" in output.read_text()
+    else:
+        table = pd.read_csv(output) if suffix == ".csv" else pd.read_parquet(output)
+        assert table["slide"].tolist() == [f"{tmp_path}/Pr\\xe4parat.tif"]
+        assert table["image"].tolist() == [f"{tmp_path}/Pr\\xe4parat.tif#x=10,y=10,mpp=0.3"]
 
 
 def test_a_bad_slide_keeps_no_other_from_being_scored(
@@ -105,13 +118,28 @@ def test_a_bad_slide_keeps_no_other_from_being_scored(
     assert len(pd.read_csv(pairs.parent / "out" / "3.errors.csv")) == 1
 
 
+def test_a_slide_that_fails_in_any_way_keeps_no_other_from_being_scored(
+    pairs: Path, make_bundle: Make, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    original = slide_table.open_work
+
+    def fails(slide: Path, *given: object) -> object:
+        return original(slide, *given) if slide.name != "s2.tif" else {}["no such key"]
+
+    monkeypatch.setattr(slide_table, "open_work", fails)
+    assert run(pairs, make_bundle()) == 2
+    said = capsys.readouterr()
+    assert "5 slides: 4 scored, 1 with faults, 0 done before" in said.out
+    assert "s2.tif: KeyError: 'no such key'" in said.err
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ("slide,figures\na,b\n", "no column 'output'"),
         ("slide,figures,output\na,b,\n", "row 1 has an empty cell"),
         ("slide,figures,output\na,b,c.csv\nd,e,c.csv\n", "row 2: .*c.csv is written twice"),
-        ("slide,figures,output\na,b,c.txt\n", "c.txt is to be written, expected a name in .geojson"),
+        ("slide,figures,output\na,b,c.txt\n", "c.txt: unsupported output suffix, expected one of .geojson"),
     ],
 )
 def test_tables_that_are_refused(
@@ -120,31 +148,6 @@ def test_tables_that_are_refused(
     (tmp_path / "pairs.csv").write_text(content)
     assert run(tmp_path / "pairs.csv", make_bundle()) == 2
     assert re.search(message, capsys.readouterr().err)
-
-
-def test_a_killed_run_goes_on_where_it_was(
-    pairs: Path, make_bundle: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Killed once something of a slide of many figures is kept; the answer is that of a run left alone."""
-    generator = np.random.default_rng(2)
-    places = generator.integers(0, 300, (3000, 2))
-    pd.DataFrame(places, columns=["x", "y"]).to_csv(tmp_path / "f0.csv", index=False)
-    model = make_bundle()
-    output = tmp_path / "o.csv"
-    figures = [str(tmp_path / "s0.tif"), str(tmp_path / "f0.csv")]
-    asked = ["slide", *figures, "--output", str(output), "--model", str(model), "--device", "cpu"]
-    killed = amf_that_ends_itself(signal.SIGKILL, 3, asked)
-    assert killed.returncode == -signal.SIGKILL
-    assert not output.exists()
-    assert parts.line_count(parts.part_path(output, 0, 1)) == 1 + 3
-
-    assert amf(asked) == 0
-
-    scored = int(capsys.readouterr().out.split("scored ")[1].split()[0])
-    assert scored == 3000 - 3 * 64
-    again = tmp_path / "again.csv"
-    assert amf(["slide", *figures, "--output", str(again), "--model", str(model)]) == 0
-    assert output.read_bytes() == again.read_bytes()
 
 
 def test_no_tile_is_decoded_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from test.support.paths import ROOT
 
 def fuzz(folder: Path, cases: int, fuzzer: str = "fuzz_job") -> dict[str, Any]:
     """Run in a process of its own: what kills the process is found too."""
-    command = [sys.executable, "-m", f"test.{fuzzer}", "--cases", str(cases), "--folder", folder]
+    command = [sys.executable, "-m", f"test.hostile.{fuzzer}", "--cases", str(cases), "--folder", folder]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(done.stdout)

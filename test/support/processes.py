@@ -9,26 +9,26 @@ from test.support.paths import ROOT
 
 ENDS_ITSELF = """
 import os, signal, sys
-from amf.bulk import score
+from amf.bulk import parts
 from amf.cli import main
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in a shell's background is born ignoring it
-number, chunks = int(sys.argv.pop(1)), int(sys.argv.pop(1))
-written, line_of = [], score.line_of
-def ending(part):
-    written.append(part)
-    if len(written) > chunks:
+number, lines = int(sys.argv.pop(1)), int(sys.argv.pop(1))
+written, append = [], parts.append
+def ending(*given):
+    written.append(given)
+    if len(written) == lines + 1:
         os.kill(os.getpid(), number)
-    return line_of(part)
-score.line_of = ending
+    return append(*given)
+parts.append = ending
 sys.exit(main())
 """
 
 
 def amf_that_ends_itself(
-    number: int, chunks: int, arguments: Sequence[str]
+    number: int, lines: int, arguments: Sequence[str]
 ) -> subprocess.CompletedProcess[str]:
-    """`amf`, which gets a signal once so many chunks are on disk; one from outside might come too late."""
-    command = [sys.executable, "-c", ENDS_ITSELF, str(number), str(chunks), *arguments]
+    """`amf`, which gets a signal once its part has so many lines; one from outside might come too late."""
+    command = [sys.executable, "-c", ENDS_ITSELF, str(number), str(lines), *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
