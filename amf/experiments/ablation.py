@@ -30,13 +30,7 @@ def collect_ablation(runs: Sequence[CrossValidation], figures: Figures, out: Pat
     As the caption of the paper's table has it, the baseline's means are absolute, the others' are mean
     differences to it, and every std is the configuration's own over the folds (n − 1).
 
-    Returns
-    -------
-    The table: see `differences`.
-
-    Raises
-    ------
-    DataError : a fold is missing, or was of another recipe, table or split.
+    Returns the `differences`; raises as `join_folds`.
     """
     by_fold = scores_by_fold(runs, figures)
     table, theirs = differences(by_fold, paired=False), paper_table([run.name for run in runs])

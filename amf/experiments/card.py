@@ -33,19 +33,18 @@ def model_card(spec: BundleSpec) -> str:
     sets, calibration = record.get("metrics", {}), record.get("calibration", {})
     lines = [f"# Model card: {spec.name}", "", str(record.get("summary", "")), ""]
     lines += [f"> **{warning}.**\n" for warning in calibration.get("warnings", [])]
-    lines += [
-        "## Members",
-        "",
-        "| backbone | input | views | stored as | weights SHA-256 |",
-        "|---|---|---|---|---|",
+    members = [
+        {
+            "backbone": f"{member.backbone} {dict(member.arguments) or ''}",
+            "input": f"centre {member.image.field_of_view_px} px → {member.image.input_px} px",
+            "views": member.views,
+            "stored as": member.dtype,
+            "weights SHA-256": f"`{member.sha256[:16]}…`",
+        }
+        for member in spec.members
     ]
-    for member in spec.members:
-        image = member.image
-        lines.append(
-            f"| {member.backbone} {dict(member.arguments) or ''} | centre {image.field_of_view_px} px → "
-            f"{image.input_px} px | {member.views} | {member.dtype} | `{member.sha256[:16]}…` |"
-        )
-    lines += ["", "## Data", "", *(f"- {name}: {text}" for name, text in record.get("data", {}).items()), ""]
+    lines += ["## Members", "", markdown(DataFrame(members, index=range(1, len(members) + 1)), "member")]
+    lines += ["## Data", "", *(f"- {name}: {text}" for name, text in record.get("data", {}).items()), ""]
     bias = f"{spec.bias:.4f}" if spec.bias else "0 (none was fitted)"
     lines += [
         "## Decision",

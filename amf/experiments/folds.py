@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from pandas import DataFrame
 
 from amf.data.figures import Figures
+from amf.data.loading import read_json
 from amf.data.splits import Split, monitor_split
 from amf.errors import DataError, RecipeError
 from amf.experiments.export import trained_classifier
-from amf.files import write_text, written_whole
+from amf.experiments.record import write_csv
+from amf.files import write_text
 from amf.inference.predict import pages_a_pass, score
 from amf.inference.ready import make_ready
 from amf.model.device import choose_device
@@ -27,11 +29,6 @@ from amf.training.loop import HISTORY, best_so_far, fit
 from amf.training.recipe import Recipe, override, read_recipe
 
 PREDICTIONS, FOLD_RECORD = "predictions.csv", "fold.json"
-_OTHER = {
-    "table": "a fold of another table: choose another folder",
-    "split": "a fold of another split or training side: choose another folder",
-    "predictions": f"{PREDICTIONS} changed since the fold was finished: delete the folder to run it again",
-}
 
 
 def slug(name: str) -> str:
@@ -140,8 +137,7 @@ def run_fold(run: CrossValidation, fold: int, figures: Figures) -> None:
             if not is_finished(folder):
                 rows = figures.table.iloc[split.held_out][["image", "slide", "domain", "label", "soft_label"]]
                 logits = held_out_logits(folder, figures, split.held_out)
-                with written_whole(folder / PREDICTIONS) as partial:
-                    rows.assign(logit=logits).to_csv(partial, index=False)
+                write_csv(rows.assign(logit=logits), folder / PREDICTIONS)
                 write_text(folder / FOLD_RECORD, json.dumps(_record(figures, split, folder)) + "\n")
     read_fold(run, fold, figures)
     remove_checkpoints(folder)
@@ -154,11 +150,8 @@ def is_finished(folder: Path) -> bool:
 
 def _record(figures: Figures, split: Split, folder: Path) -> dict[str, str]:
     """What a finished fold is of, beside its recipe: table, both sides of the split, its own predictions."""
-    return {
-        "table": figures.table_hash,
-        "split": split.digest,
-        "predictions": file_digest(folder / PREDICTIONS),
-    }
+    digest = file_digest(folder / PREDICTIONS)
+    return {"table": figures.table_hash, "split": split.digest, "predictions": digest}
 
 
 def held_out_logits(run: Path, figures: Figures, rows: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -185,26 +178,19 @@ def read_fold(run: CrossValidation, fold: int, figures: Figures) -> DataFrame:
     split, folder = run.splits[fold], run.folder_of(fold)
     if read_recipe(folder / "recipe.yaml") != run.recipe_in(fold):
         raise DataError(f"{folder} holds a fold of another recipe than {run.name}: choose another folder")
-    try:
-        found = dict(json.loads((folder / FOLD_RECORD).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise DataError(
-            f"{folder / FOLD_RECORD} cannot be read, expected a fold's record: {error}"
-        ) from error
+    found = read_json(folder / FOLD_RECORD)
     for key, value in _record(figures, split, folder).items():
         if found.get(key) != value:
-            raise DataError(f"{folder} holds {_OTHER[key]}")
+            raise DataError(
+                f"{folder}: {key} other than {FOLD_RECORD} records: choose another folder, or delete "
+                "this one to run the fold anew"
+            )
     rows = figures.table.iloc[split.held_out][["tumor", "species"]].reset_index(drop=True)
     return pd.concat([pd.read_csv(folder / PREDICTIONS), rows], axis=1).assign(fold=split.name)
 
 
 def join_folds(run: CrossValidation, figures: Figures) -> DataFrame:
-    """Join the predictions of all folds, see `read_fold`.
-
-    Raises
-    ------
-    DataError : a fold is missing, or was of another recipe, table or split.
-    """
+    """Join the predictions of all folds; raises as `read_fold`, and a DataError that lists missing folds."""
     folds = range(len(run.splits))
     missing = [run.folder_of(fold).name for fold in folds if not is_finished(run.folder_of(fold))]
     if missing:
@@ -216,5 +202,4 @@ def join_folds(run: CrossValidation, figures: Figures) -> DataFrame:
 
 def best_epoch(recipe: Recipe, folder: Path) -> int:
     """The epoch, from 1, whose weights a finished run kept: the first of the best monitor value."""
-    history = json.loads((folder / HISTORY).read_text(encoding="utf-8"))
-    return 1 + best_so_far(history, recipe.optimise.monitor)
+    return 1 + best_so_far(read_json(folder / HISTORY), recipe.optimise.monitor)

@@ -80,20 +80,18 @@ class Lodo:
         return median_high(epoch for member in of_recipe for epoch in member.best_epochs.values())
 
     def check_members(self, members: Sequence[Recipe], table_hash: str, what: str) -> None:
-        """Refuse to calibrate other networks than these: only their own out-of-fold logits can.
+        """Refuse a bundle of other members or table: only its own out-of-fold logits calibrate it.
 
         Raises
         ------
-        DataError : `what`, a bundle, is of other members or of another table.
+        DataError : `what`, the bundle, is of others.
         """
-        if self.table_hash != table_hash:
+        own = sorted((member.recipe for member in self.members), key=member_name)
+        if self.table_hash != table_hash or own != sorted(members, key=member_name):
             raise DataError(
-                f"the LODO run is of the table {self.table_hash[:12]}, {what} of {table_hash[:12]}"
-            )
-        if sorted(members, key=member_name) != sorted((m.recipe for m in self.members), key=member_name):
-            raise DataError(
-                f"the LODO run is of other members ({self.names}) than {what} "
-                f"({'; '.join(map(member_name, members))}): run `amf lodo` with the same recipes and seeds"
+                f"the LODO run is of {self.names} on the table {self.table_hash[:12]}, {what} of "
+                f"{'; '.join(map(member_name, members))} on {table_hash[:12]}: expected the very same "
+                "recipes, seeds and table"
             )
 
 
@@ -152,11 +150,7 @@ def lodo_runs(members: Sequence[Recipe], figures: Figures, out: Path) -> list[Cr
 def collect_lodo(members: Sequence[Recipe], figures: Figures, out: Path) -> Lodo:
     """Join the finished folds; write predictions, summaries (CSV, Markdown, PNG) and record to `out`.
 
-    Several members are joined one by one in their own folders, and then averaged.
-
-    Raises
-    ------
-    DataError : a fold is missing, or was of another recipe, table or split.
+    Several members are joined one by one in their own folders, and then averaged. Raises as `join_folds`.
     """
     runs = lodo_runs(members, figures, out)
     if len(runs) > 1:
@@ -211,17 +205,13 @@ def read_runs(folders: Sequence[Path]) -> list[Lodo]:
     for folder in folders:
         record = read_record(folder, "members", "out_of_fold")
         path = folder / OUT_OF_FOLD
-        try:
-            if file_digest(path) != record["out_of_fold"]:
-                raise DataError(f"{path} is not what {folder / RECORD} is of: run `amf lodo --collect` again")
-            predictions = pd.read_csv(path)
-        except OSError as error:
-            raise DataError(f"{path} cannot be read, `amf lodo --collect` writes it: {error}") from error
+        if file_digest(path) != record["out_of_fold"]:
+            raise DataError(f"{path} is not what {folder / RECORD} is of: run `amf lodo --collect` again")
         members = tuple(
             Member(parse_recipe(member["recipe"], str(folder / RECORD)), member["best_epochs"])
             for member in record["members"]
         )
-        runs.append(Lodo(members, predictions, record["table_hash"]))
+        runs.append(Lodo(members, pd.read_csv(path), record["table_hash"]))
         if runs[-1].table_hash != runs[0].table_hash:
             raise DataError(
                 f"{folder} is a LODO run of the table {runs[-1].table_hash[:12]}, "
@@ -260,10 +250,7 @@ def choose_best(folders: Sequence[Path], target: Path) -> DataFrame:
             raise DataError(
                 f"{name} is a LODO run of {run.names}, expected one recipe, with one seed or several"
             )
-    summaries = {
-        name: with_mean_and_std(score_domains(called(run.predictions))) for name, run in runs.items()
-    }
-    table = ranking(summaries)
+    table = ranking({name: score_domains(called(run.predictions)) for name, run in runs.items()})
     chosen = runs[str(table.index[0])].members[0].recipe
     write_csv(table, target.with_name(f"{RANKING}.csv"), index="run")
     text = f"Chosen: {chosen.name}\n\n{markdown(table, 'run')}\n{DEFINITIONS}"

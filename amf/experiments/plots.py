@@ -4,7 +4,7 @@ import textwrap
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure as Plot
 from numpy.typing import NDArray
 from pandas import DataFrame
 
@@ -20,8 +20,8 @@ STYLES = ("-", "--", "-.", ":")
 def draw_domain_bars(summary: DataFrame, path: Path) -> None:
     """A LODO summary: BA and both recalls of each domain at the fitted threshold, BA at 0.5 as a mark."""
     domains = summary.drop(index=[MEAN, STD])
-    figure = Figure(figsize=(8, 1.6 + 0.9 * len(domains)), layout="constrained")
-    axes = figure.subplots()
+    plot = Plot(figsize=(8, 1.6 + 0.9 * len(domains)), layout="constrained")
+    axes = plot.subplots()
     place = np.arange(len(domains))[::-1]
     for step, (name, color, ink) in enumerate(
         (("BA", BLUE, "white"), ("AMF recall", ORANGE, "black"), ("NMF recall", SKY, "black"))
@@ -35,8 +35,8 @@ def draw_domain_bars(summary: DataFrame, path: Path) -> None:
     axes.axvline(mean, color="black", linewidth=1, linestyle="--", label=f"mean BA {mean:.3f} ± {std:.3f}")
     axes.set_yticks(place, [_wrapped(f"{name} ({n})") for name, n in domains["n"].items()], fontsize=8)
     axes.set(xlim=(0, 1.05), xlabel="at the threshold of the other domains")
-    figure.legend(loc="outside upper center", ncols=5, fontsize=8, frameon=False)
-    _save(figure, path)
+    plot.legend(loc="outside upper center", ncols=5, fontsize=8, frameon=False)
+    _save(plot, path)
 
 
 def draw_threshold_curve(
@@ -44,8 +44,8 @@ def draw_threshold_curve(
     threshold: Threshold, path: Path,
 ) -> None:  # fmt: skip
     """Balanced accuracy against the threshold: each domain, their mean, all figures, and the choice."""
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.subplots()
+    plot = Plot(figsize=(8, 5), layout="constrained")
+    axes = plot.subplots()
     cuts = np.linspace(0, 1, 501)
 
     def curve(rows: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -66,24 +66,24 @@ def draw_threshold_curve(
     axes.axvline(threshold.value, color="black", linewidth=1, label=f"threshold {threshold.value:.3f}")
     axes.set(xlabel="threshold on P(atypical)", ylabel="balanced accuracy", xlim=(0, 1), ylim=(0.48, 1))
     axes.legend(fontsize=7, loc="lower center")
-    _save(figure, path)
+    _save(plot, path)
 
 
 def draw_calibration(
     before: NDArray[np.float64], after: NDArray[np.float64], labels: NDArray[np.int64], path: Path
 ) -> None:
     """Reliability before and after the calibration."""
-    figure = Figure(figsize=(6, 5.5), layout="constrained")
-    axes = figure.subplots()
+    plot = Plot(figsize=(6, 5.5), layout="constrained")
+    axes = plot.subplots()
     draw_reliability(axes, labels, {"calibrated": after, "as trained": before})
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="P(atypical)", ylabel="share of AMF")
-    _save(figure, path)
+    _save(plot, path)
 
 
 def draw_ablation(ours: DataFrame, theirs: DataFrame, path: Path) -> None:
     """ΔBA of each cell with its std, ours and the paper's; columns BA and BA std, one row a cell."""
-    figure = Figure(figsize=(8, 1.2 + 0.45 * len(ours)), layout="constrained")
-    axes = figure.subplots()
+    plot = Plot(figsize=(8, 1.2 + 0.45 * len(ours)), layout="constrained")
+    axes = plot.subplots()
     place = np.arange(len(ours))[::-1]
     for shift, (name, table, color) in ((0.2, ("ours", ours, BLUE)), (-0.2, ("paper", theirs, ORANGE))):
         axes.barh(place + shift, table["BA"], 0.38, xerr=table["BA std"], color=color, label=name, capsize=2)
@@ -91,13 +91,13 @@ def draw_ablation(ours: DataFrame, theirs: DataFrame, path: Path) -> None:
     axes.set_yticks(place, list(ours.index))
     axes.set_xlabel("difference in balanced accuracy to the baseline (bars: std of the cell over the folds)")
     axes.legend()
-    _save(figure, path)
+    _save(plot, path)
 
 
 def _wrapped(name: str, width: int = 30) -> str:
     return textwrap.fill(name, width)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def _save(plot: Plot, path: Path) -> None:
     with written_whole(path) as partial:
-        figure.savefig(partial, format="png", dpi=120)
+        plot.savefig(partial, format="png", dpi=120)

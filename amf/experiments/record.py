@@ -12,6 +12,7 @@ from pandas import DataFrame
 
 from amf import __version__
 from amf.data.figures import Figures
+from amf.data.loading import read_json
 from amf.errors import DataError
 from amf.files import write_text, written_whole
 
@@ -21,13 +22,8 @@ MEAN, STD = "mean", "std"
 
 def write_record(out: Path, figures: Figures, **content: Any) -> None:
     """Save the table's hash, the versions and an experiment's own content as record.json."""
-    record = {
-        "table_hash": figures.table_hash,
-        "figures": len(figures.table),
-        **content,
-        "made_with": versions(),
-    }
-    write_text(out / RECORD, json.dumps(record, indent=1) + "\n")
+    table = {"table_hash": figures.table_hash, "figures": len(figures.table)}
+    write_text(out / RECORD, json.dumps({**table, **content, "made_with": versions()}, indent=1) + "\n")
 
 
 def read_record(out: Path, *keys: str) -> dict[str, Any]:
@@ -37,13 +33,7 @@ def read_record(out: Path, *keys: str) -> dict[str, Any]:
     ------
     DataError : it is not there, not readable, or lacks one of the keys.
     """
-    path = out / RECORD
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"{path} cannot be read, expected what `amf lodo --collect` wrote: {error}"
-        ) from error
+    record = read_json(path := out / RECORD)
     if not isinstance(record, dict) or not {"table_hash", *keys} <= record.keys():
         raise DataError(f"{path} lacks {' or '.join(keys)}, expected what `amf lodo --collect` writes")
     return record

@@ -96,13 +96,12 @@ def ranking(summaries: Mapping[str, DataFrame]) -> DataFrame:
 
     Parameters
     ----------
-    summaries : by run, see `score_domains`, with the rows mean and std.
+    summaries : by run, see `score_domains`.
     """
-    columns = ("BA fitted", f"BA at {THRESHOLD}", "AUC")
-    rows = {
-        name: {f"{column}: {row}": float(summary[column][row]) for column in columns for row in (MEAN, STD)}
-        for name, summary in summaries.items()
-    }
+    rows = {}
+    for name, summary in summaries.items():
+        scores = summary[["BA fitted", f"BA at {THRESHOLD}", "AUC"]].agg([MEAN, STD])
+        rows[name] = {f"{column}: {row}": scores[column][row] for column in scores for row in scores.index}
     table = DataFrame.from_dict(rows, orient="index")
     return table.sort_values(f"BA fitted: {MEAN}", ascending=False, kind="stable")
 

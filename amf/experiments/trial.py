@@ -32,12 +32,7 @@ def trial_runs(
 
 
 def scores_by_fold(runs: Sequence[CrossValidation], figures: Figures) -> DataFrame:
-    """Join all variants: one row a variant and fold, with the paper's metrics at 0.5.
-
-    Raises
-    ------
-    DataError : a fold is missing, or was of another recipe, table or split.
-    """
+    """One row a variant and fold, with the paper's metrics at 0.5; raises as `join_folds`."""
     rows = []
     for run in runs:
         for fold, own in join_folds(run, figures).groupby("fold"):
@@ -88,9 +83,7 @@ def folds_better(table: DataFrame, metric: str, folds: int) -> list[str]:
 def collect_trial(runs: Sequence[CrossValidation], figures: Figures, out: Path) -> DataFrame:
     """Join all variants; write each fold's metrics and the table of AUC and BA to `out`.
 
-    Raises
-    ------
-    DataError : a fold is missing, or was of another recipe, table or split.
+    Returns the `differences`; raises as `join_folds`.
     """
     by_fold = scores_by_fold(runs, figures)
     table, base, folds = differences(by_fold, paired=True), runs[0].recipe, len(runs[0].splits)

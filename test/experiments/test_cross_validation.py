@@ -285,15 +285,15 @@ def test_a_finished_fold_of_something_else_is_refused(data: Path, write: Write, 
     refused(other, data, "another recipe than tiny")
     first = run.splits[0]
     smaller = type(first)(first.name, first.train[:-5], first.held_out)
-    refused(CrossValidation("tiny", recipe, [smaller], out), data, "another split or training side")
+    refused(CrossValidation("tiny", recipe, [smaller], out), data, "split other than fold.json")
     for column in ("tumor", "slide"):
         edited = edited_table(data, tmp_path / column, column)
         (run,) = lodo.lodo_runs([recipe], open_figures(edited), out)
-        refused(run, edited, "holds a fold of another (table|split)")
+        refused(run, edited, "(table|split) other than")
     path = out / DOMAINS[0] / "predictions.csv"
     path.write_text(path.read_text() + "\n")
     (run,) = lodo.lodo_runs([recipe], figures, out)
-    with pytest.raises(DataError, match="changed since the fold was finished"):
+    with pytest.raises(DataError, match="predictions other than"):
         read_fold(run, 0, figures)
 
 

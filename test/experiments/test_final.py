@@ -109,7 +109,7 @@ def test_final_refuses_a_lodo_run_of_other_members(
 ) -> None:
     command = ["final", str(write(**sections)), "--data", str(data), "--out", str(tmp_path / "out")]
     assert main([*command, "--lodo", str(finished), *seeds]) == 2
-    assert "the LODO run is of other members (tiny, seed 0) than the bundle" in capsys.readouterr().err
+    assert "the LODO run is of tiny, seed 0 on the table " in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
@@ -150,10 +150,13 @@ def test_calibrate_writes_into_a_bundle_of_the_same_network(
 @pytest.mark.parametrize(
     ("bundle", "message"),
     [
-        ({"changes": {"model.weights": "other.safetensors"}}, "the LODO run is of other members"),
-        ({"changes": {"optimise.seed": 1}}, "the LODO run is of other members (tiny, seed 0) than"),
-        ({"changes": {"model.views": 8}}, "the LODO run is of other members"),
-        ({"table": "f" * 64}, "bundle of ffffffffffff"),
+        (
+            {"changes": {"model.weights": "other.safetensors"}},
+            "expected the very same recipes, seeds and table",
+        ),
+        ({"changes": {"optimise.seed": 1}}, "bundle of tiny, seed 1 on "),
+        ({"changes": {"model.views": 8}}, "expected the very same recipes, seeds and table"),
+        ({"table": "f" * 64}, "on ffffffffffff: expected"),
     ],
 )
 def test_calibrate_refuses_a_bundle_of_another_network(
@@ -172,7 +175,7 @@ def test_calibrate_refuses_a_bundle_of_another_network(
 def test_calibrate_refuses_a_bundle_that_does_not_say_how_it_was_trained(
     calibration: Calibration, finished: Path, make_bundle: Callable[..., Path]
 ) -> None:
-    with pytest.raises(DataError, match="bundle of unknown"):
+    with pytest.raises(DataError, match="on unknown: expected"):
         calibrate_bundle(calibration, lodo.read_lodo([finished]), make_bundle())
 
 
