@@ -31,8 +31,8 @@ UM_PER_UNIT = {
 }  # fmt: skip
 """Units of length in OME-XML and in ImageJ's description."""
 
-UM_PER_RESOLUTION_UNIT = {2: 25_400.0, 3: 1e4}
-"""TIFF's ResolutionUnit: inch, centimetre."""
+UM_PER_RESOLUTION_UNIT = {2: 25_400.0, 3: 1e4, 4: 1e3, 5: 1.0}
+"""TIFF's ResolutionUnit: inch, centimetre; millimetre and micrometre as some writers have them."""
 
 JPEG = (6, 7, 33007)
 """TIFF compressions of which tifffile turns YCbCr into RGB."""
