@@ -242,18 +242,26 @@ def table_path(text: str) -> PurePosixPath:
     return PurePosixPath(text.replace("\\", "/"))
 
 
-def check_whole(values: "Series[Any]", source: str) -> None:
-    """Check that numbers are whole, missing, or none at all, and small enough to stay exact.
+def numbers_in(column: "Series[Any]", source: str, whole: bool = False) -> "Series[Any]":
+    """The numbers of a column that may be text; an empty cell is a missing one.
 
     Raises
     ------
-    DataError : names the first that is not, and its row; row 1 is the first below the header.
+    DataError : names the first that is none (or, with `whole`, neither whole nor exact as float64) and its
+        row; row 1 is the first below the header.
     """
-    wrong = values.notna() & ~((values % 1 == 0) & (values.abs() <= MAX_WHOLE))
+    import pandas as pd
+
+    numbers = pd.to_numeric(column, errors="coerce")
+    wrong = numbers.isna() & column.notna() & (column != "")
+    if whole:
+        wrong |= numbers.notna() & ~((numbers % 1 == 0) & (numbers.abs() <= MAX_WHOLE))
     if wrong.any():
         row = int(wrong.to_numpy().argmax())
-        found = f"{values.name} is {values.iloc[row]}"
-        raise DataError(f"{source}, row {row + 1}: the {found}, expected a whole number up to {MAX_WHOLE}")
+        expected = f"a whole number up to {MAX_WHOLE}" if whole else "a number"
+        found = f"the {column.name} is {column.iloc[row]!r}"
+        raise DataError(f"{source}, row {row + 1}: {found}, expected {expected}")
+    return numbers
 
 
 def read_frame(

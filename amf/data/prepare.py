@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
-import pandas as pd
 from pandas import DataFrame
 
 from amf.data.overview import count_removed, count_table, describe_table, draw_examples, draw_prevalence
 from amf.data.packed import pack
 from amf.data.recipe import DataRecipe
-from amf.data.table import write_removed, write_table
+from amf.data.table import stack, write_removed, write_table
 
 
 def prepare(recipe: DataRecipe, root: Path, out: Path, skip_bad: bool = False) -> str:
@@ -33,16 +32,15 @@ def prepare(recipe: DataRecipe, root: Path, out: Path, skip_bad: bool = False) -
     if len(packed.removed):
         print("\nAfter packing:")
         _print_counts(table)
-    removed = [frame for frame in (reading.removed, packed.removed) if len(frame)]
-    all_removed = pd.concat(removed, ignore_index=True) if removed else reading.removed
+    removed = stack([reading.removed, packed.removed])
 
     write_table(table, out / "table.csv")
-    sidecar = write_removed(all_removed, out / "table.csv")
+    sidecar = write_removed(removed, out / "table.csv")
     draw_examples(table, packed.patches, out / "contact-sheet.png")
     draw_prevalence(table, out / "prevalence.png")
-    if len(all_removed):
-        print(f"\n{len(all_removed)} rows left out, each listed in {sidecar}:")
-        print(count_removed(all_removed).to_string(index=False))
+    if len(removed):
+        print(f"\n{len(removed)} rows left out, each listed in {sidecar}:")
+        print(count_removed(removed).to_string(index=False))
     print(f"\n{out / 'table.csv'}: {len(table)} rows, hash {packed.table_hash}")
     return packed.table_hash
 

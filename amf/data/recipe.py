@@ -38,9 +38,7 @@ class DataRecipe:
         ------
         DataError: a file is missing or, unless `skip_bad`, a row is not usable.
         """
-        import pandas as pd
-
-        from amf.data.table import combine
+        from amf.data.table import combine, stack
 
         readings = [source.read(root, skip_bad) for source in self.sources]
         table, overlap = combine([reading.table for reading in readings])
@@ -53,12 +51,7 @@ class DataRecipe:
             other = table.drop(index=list(rows)).assign(reason=OTHER_SIDE, detail=self.amibr_split.file)
             left_out.append(other)
             table = table.iloc[rows].reset_index(drop=True)
-        removed = [frame for frame in left_out if len(frame)]
-        return Reading(
-            table,
-            pd.concat(removed, ignore_index=True) if removed else overlap,
-            [note for reading in readings for note in reading.notes],
-        )
+        return Reading(table, stack(left_out), [note for reading in readings for note in reading.notes])
 
 
 def load_data_recipe(path: Path) -> DataRecipe:

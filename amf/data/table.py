@@ -12,7 +12,7 @@ import pandas as pd
 import pandera.pandas as pa
 from pandas import DataFrame, Series
 
-from amf.data.loading import MAX_WHOLE, read_frame
+from amf.data.loading import numbers_in, read_frame
 from amf.errors import DataError, account
 from amf.files import written_whole
 
@@ -126,26 +126,14 @@ def read_table(path: Path) -> DataFrame:
 def _from_text(text: DataFrame, source: str) -> DataFrame:
     table = text.copy()
     for column in table.columns.intersection(["x", "y", "label"]):
-        table[column] = _numbers(text[column], source).astype("Int64")
+        table[column] = numbers_in(text[column], source, whole=True).astype("Int64")
     if "label" in table and table["label"].notna().all():
         table["label"] = table["label"].astype("int64")
     if "soft_label" in table:
-        table["soft_label"] = _numbers(text["soft_label"], source, whole=False).astype("float64")
+        table["soft_label"] = numbers_in(text["soft_label"], source).astype("float64")
     for column in table.columns.intersection(_NULLABLE_TEXT):
         table[column] = text[column].where(text[column] != "")
     return table
-
-
-def _numbers(text: "Series[str]", source: str, whole: bool = True) -> "Series[float]":
-    numbers = pd.to_numeric(text, errors="coerce")
-    wrong = numbers.isna() & (text != "")
-    if whole:
-        wrong |= numbers.notna() & ~((numbers % 1 == 0) & (numbers.abs() <= MAX_WHOLE))
-    if wrong.any():
-        row = int(wrong.to_numpy().argmax())
-        kind = "a whole number" if whole else "a number"
-        raise DataError(f"{source}: row {row + 1}: {text.name} is {text.iloc[row]!r}, expected {kind}")
-    return numbers
 
 
 def write_table(table: DataFrame, path: Path) -> None:
@@ -181,6 +169,11 @@ def table_hash(table: DataFrame) -> str:
         values = [None if pd.isna(value) else value for value in row]
         digest.update(b"\n" + json.dumps(values, ensure_ascii=False).encode())
     return digest.hexdigest()
+
+
+def stack(removed: Sequence[DataFrame]) -> DataFrame:
+    """One table of all rows left out; pandas would lose the types of an empty one."""
+    return pd.concat([rows for rows in removed if len(rows)] or list(removed), ignore_index=True)
 
 
 def combine(tables: Sequence[DataFrame]) -> tuple[DataFrame, DataFrame]:

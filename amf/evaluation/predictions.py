@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 from pandas import DataFrame, Series
 
-from amf.data.loading import check_whole, read_frame, read_json, table_path, with_names
+from amf.data.loading import numbers_in, read_frame, read_json, table_path, with_names
 from amf.data.reviews import is_review, read_reviews
 from amf.data.words import LABELS_EXPECTED, label_of
 from amf.errors import DataError, account
@@ -241,8 +241,7 @@ def load_table(path: Path, required: Sequence[str], columns: Mapping[str, str] |
     if "page" not in table:
         table["page"] = pd.NA
     for column in table.columns.intersection(NUMBERS):
-        table[column] = _numbers(path, table[column])
-    check_whole(table["page"], str(path))
+        table[column] = numbers_in(table[column], str(path), whole=column == "page")
     table["page"] = table["page"].astype("Int64")
     _refuse(path, table["image"], table["image"].isna(), "the image is empty, expected a name")
     table["image"] = table["image"].astype(str)
@@ -271,12 +270,6 @@ def read_labels(path: Path, column: "Series[Any]") -> "Series[int]":
             raise DataError(f"{path}, row {row}: the {column.name} is empty, expected {LABELS_EXPECTED}")
         labels[word] = label
     return column.map(labels).astype("int64")
-
-
-def _numbers(path: Path, column: "Series[Any]") -> "Series[Any]":
-    numbers = pd.to_numeric(column, errors="coerce")
-    _refuse(path, column, numbers.isna() & column.notna(), f"the {column.name} is {{!r}}, expected a number")
-    return numbers
 
 
 def _refuse(path: Path, values: "Series[Any]", wrong: "Series[bool]", message: str) -> None:

@@ -58,9 +58,9 @@ def test_the_hash_sees_every_column_and_the_order() -> None:
     ("column", "value", "message"),
     [
         ("label", "2", r"row 3: label is '2', expected isin\(\[0, 1\]\)"),
-        ("label", "AMF", r"row 3: label is 'AMF', expected a whole number"),
+        ("label", "AMF", r"row 3: the label is 'AMF', expected a whole number"),
         ("label", "", r"row 3: label is empty, expected a value"),
-        ("x", "1.5", r"row 3: x is '1\.5', expected a whole number"),
+        ("x", "1.5", r"row 3: the x is '1\.5', expected a whole number"),
         ("soft_label", "1.5", r"row 3: soft_label is '1\.5'"),
         ("soft_label", "0.123", r"row 3: expected that soft_label is the mean of votes"),
         ("votes", "1x", r"row 3: votes is '1x'"),

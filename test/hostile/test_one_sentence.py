@@ -158,8 +158,8 @@ def with_page(page: str) -> str:
         (GOOD.replace("0\n", "0,\n").replace("1\n", "1,\n"), "row 1 has 5 cells, expected 4"),
         (GOOD.replace("b,atypical,0.9,1", "b,atypical,0.9"), "row 2 has 3 cells, expected 4"),
         (GOOD.replace("label", "confidence"), "two columns 'confidence'"),
-        (with_page("1e30"), "page is 1e+30"),
-        (with_page("1.5"), "page is 1.5"),
+        (with_page("1e30"), "page is '1e30'"),
+        (with_page("1.5"), "page is '1.5'"),
         (GOOD.replace("a,normal", ",normal"), "row 1: the image is empty"),
     ],
 )  # fmt: skip
@@ -203,7 +203,7 @@ def test_coordinates_of_a_patch_table_are_whole_and_exact(tmp_path: Path, value:
     cells = lines[2].split(",")
     cells[column] = value
     (tmp_path / "t.csv").write_text("\n".join([*lines[:2], ",".join(cells), *lines[3:]]) + "\n")
-    with pytest.raises(DataError, match="row 2: x is"):
+    with pytest.raises(DataError, match="row 2: the x is"):
         read_table(tmp_path / "t.csv")
     for text in (value, "9" * 30, "1_000"):
         with pytest.raises(DataError, match="is not a whole number"):

@@ -3,18 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from amf.data.loading import read_records
 from amf.data.schema import RootPath
-from amf.data.sources.base import (
-    Figure,
-    Reading,
-    Source,
-    label_in,
-    reading_of,
-    register,
-)
+from amf.data.sources.base import Figure, Reading, Source, label_in, reading_of, register
 from amf.data.words import votes_of
 from amf.errors import DataError
 
@@ -30,9 +23,7 @@ class _ClassFolders(Source):
     """Patches in `Atypical/` and `Normal/`; the folder is the label. The whole set is one domain."""
 
     dataset: ClassVar[str]
-    tumor: ClassVar[str | None] = None
-    origin: ClassVar[str | None] = None
-    species: ClassVar[str | None] = None
+    traits: ClassVar[Mapping[str, Any]] = {}
 
     patches: RootPath
     votes: RootPath | None = None
@@ -40,17 +31,16 @@ class _ClassFolders(Source):
     def read(self, root: Path, skip_bad: bool = False) -> Reading:
         """See Source.read."""
         records = self._records(root)
-        spare = []
         if self.votes is not None:
-            without_votes = {record["name"]: record for _, record in records}
+            # Votes without a patch go the same way as every other row that is no figure.
+            unvoted = {record["name"]: record for _, record in records}
             for place, row in read_records(root / self.votes, ["Filename"]):
-                record = without_votes.pop(row["Filename"], None)
+                record = unvoted.pop(row["Filename"], None)
                 if record is None:
-                    spare.append((place, row))
+                    records.append((place, row))
                 else:
                     record |= row
-        # Votes without a patch go the same way as every other row that is no figure.
-        reading = reading_of([*records, *spare], self._figure, skip_bad)
+        reading = reading_of(records, self._figure, skip_bad)
         blocks = reading.table["slide"].nunique()
         note = (
             f"{self.dataset}: slides are unpublished; {blocks} runs of {BLOCK} file numbers stand in for them"
@@ -59,18 +49,14 @@ class _ClassFolders(Source):
 
     def _records(self, root: Path) -> list[tuple[str, dict[str, str]]]:
         folder = root / self.patches
-        names = [
-            (path.name, path.parent.name)
-            for part in ("Atypical", "Normal")
-            for path in (folder / part).glob("*.png")
-        ]
-        if not names:
+        paths = [path for part in ("Atypical", "Normal") for path in (folder / part).glob("*.png")]
+        if not paths:
             raise DataError(
                 f"{folder}: no PNG files in Atypical/ and Normal/, expected the published patches"
             )
         # By number, so that the order of the table is the publisher's and not the file system's.
-        names.sort(key=lambda entry: (len(entry[0]), entry))
-        return [(str(folder / part / name), {"name": name, "class": part}) for name, part in names]
+        paths.sort(key=lambda path: (len(path.name), path.name, path.parent.name))
+        return [(str(path), {"name": path.name, "class": path.parent.name}) for path in paths]
 
     def _figure(self, row: Mapping[str, str]) -> Figure:
         if "name" not in row:
@@ -90,10 +76,8 @@ class _ClassFolders(Source):
             slide=f"{self.dataset}/{group}",
             label=label,
             votes=votes_of(row[expert] for expert in row if expert.startswith("Expert_")),
-            tumor=self.tumor,
-            origin=self.origin,
-            species=self.species,
             domain=self.dataset,
+            **self.traits,
         )
 
 
@@ -111,8 +95,10 @@ class AtNormBr(_ClassFolders):
     """Human breast cancer out of The Cancer Genome Atlas."""
 
     dataset: ClassVar[str] = "AtNorM-Br"
-    tumor: ClassVar[str | None] = "human breast cancer"
-    origin: ClassVar[str | None] = "TCGA"
-    species: ClassVar[str | None] = "Human"
+    traits: ClassVar[Mapping[str, str]] = {
+        "tumor": "human breast cancer",
+        "origin": "TCGA",
+        "species": "Human",
+    }
 
     patches: RootPath = "AtNorM-Br"

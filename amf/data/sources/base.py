@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import Field
 
@@ -96,8 +96,8 @@ def register(name: str) -> Callable[[S], S]:
 
 
 def reading_of(
-    records: Iterable[tuple[str, Mapping[str, str]]],
-    figure_of: Callable[[Mapping[str, str]], Figure],
+    records: Iterable[tuple[str, Mapping[Any, Any]]],
+    figure_of: Callable[[Mapping[Any, Any]], Figure],
     skip_bad: bool,
     repeats: bool = False,
 ) -> Reading:

@@ -38,9 +38,8 @@ class MidogPP(Source):
 
     def read(self, root: Path, skip_bad: bool = False) -> Reading:
         """See Source.read."""
-        import pandas as pd
-
         from amf.data.patches import window_name
+        from amf.data.table import stack
 
         slides, figures = read_database(root / self.database)
         records = read_records(root / self.labels, midog25.COLUMNS.names())
@@ -56,23 +55,14 @@ class MidogPP(Source):
             return replace(figure, image=window_name(str(PurePosixPath(self.images) / place[0]), *place[1:]))
 
         reading = reading_of(here, figure_of, skip_bad)
-        left_out: list[dict[str, object]] = [
-            {
-                "slide": file,
-                "x": x,
-                "y": y,
-                "dataset": "MIDOG++",
-                "reason": UNLABELLED,
-                "detail": self.database,
-            }
-            for file, x, y in sorted(unlabelled)
-        ]
+        unread = {"dataset": "MIDOG++", "reason": UNLABELLED, "detail": self.database}
+        left_out = [{"slide": file, "x": x, "y": y, **unread} for file, x, y in sorted(unlabelled)]
         left_out += [
             {"slide": row["filename"], "reason": OTHER_SLIDE, "detail": place}
             for place, row in records
             if row["filename"] not in slides
         ]
-        removed = pd.concat([reading.removed, removed_of(left_out)], ignore_index=True)
+        removed = stack([reading.removed, removed_of(left_out)])
         notes = midog25.repair_notes(self.labels, [row["Scanner"] for _, row in here])
         return Reading(reading.table, removed, notes)
 

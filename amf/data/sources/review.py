@@ -9,7 +9,10 @@
 A figure's label is the majority of its votes, its soft label their mean. A tie is left out, and listed.
 """
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from pydantic import Field
 
@@ -20,10 +23,10 @@ from amf.data.sources.base import (
     Figure,
     Reading,
     Source,
+    Undecided,
     join_domain,
+    reading_of,
     register,
-    removed_of,
-    table_of,
 )
 from amf.data.sources.generic import Traits
 
@@ -39,42 +42,32 @@ class Review(Source):
 
     def read(self, root: Path, skip_bad: bool = False) -> Reading:
         """See Source.read."""
-        import pandas as pd
-
-        from amf.data.patches import file_of, page_name
         from amf.data.reviews import read_reviews
 
         reviews = read_reviews([root / path for path in self.votes])
-        traits = self.constants.model_dump()
-        domain = traits.pop("domain") or join_domain(*traits.values()) or self.dataset
-        figures: list[Figure] = []
-        removed: list[dict[str, object]] = []
-        nameless = 0
-        for row in reviews.figures.to_dict("records"):
-            name = str(PurePosixPath(self.images) / row["image"])
-            image = name if pd.isna(row["page"]) else page_name(name, int(row["page"]))
-            nameless += not row["slide"]
-            # Figures whose slide is unknown share one with those of the same file alone.
-            slide = f"{self.dataset}/{row['slide'] or file_of(row['image'])}"
-            if pd.isna(row["label"]):
-                reason = TIE if row["votes"] else NO_VOTE
-                named = {"image": image, "dataset": self.dataset, "slide": slide, "votes": row["votes"]}
-                removed.append({**named, "reason": reason, "detail": row["detail"]})
-                continue
-            figures.append(
-                Figure(
-                    image=image,
-                    dataset=self.dataset,
-                    slide=slide,
-                    label=int(row["label"]),
-                    domain=domain,
-                    x=None if pd.isna(row["x"]) else round(row["x"]),
-                    y=None if pd.isna(row["y"]) else round(row["y"]),
-                    votes=row["votes"],
-                    **traits,
-                )
-            )
+        rows = reviews.figures.astype(object).where(reviews.figures.notna(), None).to_dict("records")
+        reading = reading_of([(row["detail"], row) for row in rows], self._figure, skip_bad)
         notes = [f"{self.dataset}: {note}" for note in reviews.notes]
-        if nameless:
+        if nameless := sum(not row["slide"] for row in rows):
             notes.append(f"{self.dataset}: {nameless} figures name no slide; each file counts as one.")
-        return Reading(table_of(figures), removed_of(removed), notes)
+        return replace(reading, notes=notes)
+
+    def _figure(self, row: Mapping[str, Any]) -> Figure:
+        from amf.data.patches import file_of, page_name
+
+        traits = self.constants.model_dump()
+        name = str(PurePosixPath(self.images) / row["image"])
+        known = {
+            "image": name if row["page"] is None else page_name(name, int(row["page"])),
+            "dataset": self.dataset,
+            # Figures whose slide is unknown share one with those of the same file alone.
+            "slide": f"{self.dataset}/{row['slide'] or file_of(row['image'])}",
+            "x": None if row["x"] is None else round(row["x"]),
+            "y": None if row["y"] is None else round(row["y"]),
+            "votes": row["votes"],
+            "domain": traits.pop("domain") or join_domain(*traits.values()) or self.dataset,
+            **traits,
+        }
+        if row["label"] is None:
+            raise Undecided(TIE if row["votes"] else NO_VOTE, known)
+        return Figure(label=int(row["label"]), **known)
