@@ -18,8 +18,6 @@ from urllib.parse import urlsplit
 import pooch
 from tqdm import tqdm
 
-from amf.data.repositories import DATASETS as DATASETS
-from amf.data.repositories import MIRROR as MIRROR
 from amf.data.repositories import RETRIES, Record, at_mirror, dataset, network_faults
 from amf.errors import DataError
 

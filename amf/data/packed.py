@@ -4,18 +4,18 @@ import hashlib
 import json
 import os
 from collections import defaultdict
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from pandas import DataFrame
 from tqdm import tqdm
 
 from amf.data.loading import read_json
 from amf.data.patches import file_of, read_patches
-from amf.data.table import REMOVED_COLUMNS, remove_identical, table_hash
+from amf.data.table import REMOVED_COLUMNS, remove_identical, stack, table_hash
 from amf.errors import DataError, account
 from amf.files import write_text, written_whole
 from amf.model.cores import available_cores
@@ -55,7 +55,7 @@ class PackedPatches:
         if table_hash(rows) != self.table_hash:
             raise DataError(
                 f"{self.path}: packed from another table of {len(self.patches)} rows, "
-                f"not from this one of {len(rows)}; run `amf data` again."
+                f"not from this one of {len(rows)}; run `amf data` again"
             )
         return rows
 
@@ -64,8 +64,6 @@ def pack(
     table: DataFrame, root: Path, path: Path, workers: int | None = None, skip_bad: bool = False
 ) -> PackedPatches:
     """Decode every patch of a table once, drop pixel-identical ones, and write the array and its record.
-
-    Nothing is decoded when `path` already holds the array of this very table and no image file changed since.
 
     Parameters
     ----------
@@ -79,39 +77,24 @@ def pack(
     ------
     DataError: names the first unusable image, its row and its fault, and how many there are.
     """
-    root, path = Path(root), Path(path)
     table = table.reset_index(drop=True)
-    request = _request(table, root, skip_bad)
-    if _is_current(path, request):
-        try:
-            return open_packed(path)
-        except DataError as damage:
-            print(f"{damage} It is packed anew.")
-    missing = check_images(table, root)
-    if len(missing) and not skip_bad:  # said at once, not after decoding all the others
-        first = missing.index[0]
-        raise DataError(
-            f"{root / file_of(missing.loc[first, 'image'])} (row {first + 1} of the table): no such file; "
-            f"{len(missing)} of {len(table)} images are missing."
-        )
+    images = enumerate(table["image"])
+    missing = {row: "no such file" for row, image in images if not (root / file_of(image)).is_file()}
+    if not skip_bad:  # said at once, not after decoding all the others
+        _refuse(table, root, missing)
     with written_whole(path) as partial:
         hashes, faults = _decode(table, root, partial, workers or available_cores())
-        if faults and not skip_bad:
-            row, fault = min(faults.items())
-            raise DataError(
-                f"{root / file_of(table['image'].iloc[row])} (row {row + 1} of the table): {fault}; "
-                f"{len(faults)} of {len(table)} images are unusable."
-            )
+        if not skip_bad:
+            _refuse(table, root, faults)
         rows, removed = _without(table, hashes, faults)
         if not len(rows):
-            raise DataError(f"{root}: none of the {len(table)} images of the table is usable.")
+            raise DataError(f"{root}: none of the {len(table)} images of the table is usable")
         if len(removed):
             _keep(partial, ~table["image"].isin(removed["image"]).to_numpy())
     record = {
         "table_hash": table_hash(rows),
         "sha256": file_digest(path),
         "shape": [len(rows), PATCH_PX, PATCH_PX, 3],
-        "request": request,
         "removed": json.loads(removed.to_json(orient="records")),
     }
     write_text(path.with_suffix(".json"), json.dumps(record, indent=1) + "\n")
@@ -131,42 +114,27 @@ def open_packed(path: Path) -> PackedPatches:
         expected = (record["sha256"], tuple(record["shape"]))
         if file_digest(path) != expected[0]:
             raise DataError(
-                f"{path}: its SHA-256 is not the one in {path.with_suffix('.json').name}; pack it again."
+                f"{path}: its SHA-256 is not the one in {path.with_suffix('.json').name}; pack it again"
             )
         patches = np.load(path, mmap_mode="r")
     except FileNotFoundError as missing:
-        raise DataError(f"{missing.filename}: no such file; `amf data` packs the patches.") from None
+        raise DataError(f"{missing.filename}: no such file; `amf data` packs the patches") from None
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: not a packed array with its record: {error!r}.") from None
+        raise DataError(f"{path}: not a packed array with its record: {error!r}") from None
     if patches.dtype != np.uint8 or patches.shape != expected[1]:
-        raise DataError(f"{path}: {patches.dtype} {patches.shape}, expected uint8 {expected[1]}.")
+        raise DataError(f"{path}: {patches.dtype} {patches.shape}, expected uint8 {expected[1]}")
     removed = DataFrame(record["removed"], columns=REMOVED_COLUMNS)
     return PackedPatches(path, patches, record["table_hash"], record["sha256"], removed)
 
 
-def check_images(table: DataFrame, root: Path) -> DataFrame:
-    """The rows of a table whose image file does not exist below `root`; nothing is decoded."""
-    return table[[not (Path(root) / file_of(image)).is_file() for image in table["image"]]]
-
-
-def _request(table: DataFrame, root: Path, skip_bad: bool) -> str:
-    """A hash of all that decides the array: the table, and its files, as an image may be repaired."""
-    digest = hashlib.sha256(f"{table_hash(table)} {skip_bad}".encode())
-    for file in dict.fromkeys(map(file_of, table["image"])):
-        try:
-            state = (root / file).stat()
-            digest.update(f"\n{file} {state.st_size} {state.st_mtime_ns}".encode())
-        except OSError:
-            digest.update(f"\n{file} missing".encode())
-    return digest.hexdigest()
-
-
-def _is_current(path: Path, request: str) -> bool:
-    record = path.with_suffix(".json")
-    try:
-        return path.is_file() and read_json(record)["request"] == request
-    except (DataError, KeyError, TypeError):
-        return False
+def _refuse(table: DataFrame, root: Path, faults: Mapping[int, str]) -> None:
+    """Raise for the first of the rows at fault, if there is one."""
+    if faults:
+        row, fault = min(faults.items())
+        raise DataError(
+            f"{root / file_of(table['image'].iloc[row])} (row {row + 1} of the table): {fault}; "
+            f"{len(faults)} of {len(table)} images are unusable"
+        )
 
 
 def _decode(table: DataFrame, root: Path, target: Path, workers: int) -> tuple[list[str], dict[int, str]]:
@@ -205,8 +173,7 @@ def _without(table: DataFrame, hashes: list[str], faults: dict[int, str]) -> tup
     unusable = table[bad].assign(reason=UNUSABLE_IMAGE, detail=[faults[row] for row in sorted(faults)])
     rows, identical = remove_identical(table[~bad], [hashes[row] for row in np.flatnonzero(~bad)])
     account("images of the table", len(table), len(rows), len(unusable) + len(identical))
-    removed = [frame for frame in (unusable, identical) if len(frame)]
-    return rows, pd.concat(removed, ignore_index=True) if removed else identical
+    return rows, stack([unusable, identical])
 
 
 def _new_array(path: Path, shape: tuple[int, ...]) -> np.memmap:

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from amf.data import packed
-from amf.data.packed import UNUSABLE_IMAGE, check_images, open_packed, pack
+from amf.data.packed import UNUSABLE_IMAGE, open_packed, pack
 from amf.data.patches import window_name
 from amf.data.recipe import load_data_recipe
 from amf.data.table import SAME_PIXELS, table_hash
@@ -42,28 +42,6 @@ def test_the_number_of_workers_changes_nothing(root: Path, tmp_path: Path) -> No
     draw_patches(table, root)
     hashes = {pack(table, root, tmp_path / f"{n}.npy", workers=n).sha256 for n in (1, 2, 5)}
     assert len(hashes) == 1
-
-
-def test_packing_happens_again_only_when_table_or_files_change(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    table, path = drawn_table(10), tmp_path / "patches.npy"
-    draw_patches(table, root)
-    decoded = []
-    original = packed._decode
-    monkeypatch.setattr(packed, "_decode", lambda *given: decoded.append(len(given[0])) or original(*given))
-    first = pack(table, root, path)
-    pack(table, root, path)
-    assert decoded == [10], "the second call found it done"
-    pack(table.iloc[:6], root, path)
-    assert decoded == [10, 6]
-    draw_patches(table.iloc[:6], root, seed=1)
-    second = pack(table.iloc[:6], root, path)
-    assert decoded == [10, 6, 6], "the images changed under the same names"
-    assert second.sha256 != first.sha256
-    path.write_bytes(b"damage")
-    assert pack(table.iloc[:6], root, path).sha256 == second.sha256
-    assert decoded == [10, 6, 6, 6]
 
 
 def test_pixel_identical_patches_are_packed_once(root: Path, tmp_path: Path) -> None:
@@ -159,13 +137,6 @@ def test_windows_of_one_image_are_decoded_together(root: Path, tmp_path: Path, m
         DataError, match=r"1\.tiff \(row 2 of the table\): \(300, 100\) lies outside its 300 x 200 px"
     ):
         pack(table, root, tmp_path / "patches.npy")
-
-
-def test_missing_images_are_found_without_decoding(root: Path) -> None:
-    table = drawn_table(5)
-    draw_patches(table, root)
-    (root / table["image"][3]).unlink()
-    assert check_images(table, root)["image"].tolist() == [table["image"][3]]
 
 
 def test_a_damaged_or_foreign_array_is_refused(root: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import yaml
 
-from amf.data.fetch import MIRROR
+from amf.data.repositories import MIRROR
 from amf.model import backbones
 from amf.model.backbones import BACKBONES
 from test.support.loopback import Server, serve

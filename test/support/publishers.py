@@ -123,7 +123,7 @@ def publish_github(server: Server, repository: str, files: Mapping[str, bytes], 
     )
     folder = f"{repository.split('/')[1]}-{COMMIT}"
     archive = zipped({f"{folder}/{path}": content for path, content in files.items()})
-    server.routes[f"/codeload.github.com/{repository}/zip/{COMMIT}"] = Answer(archive, ranges=False)
+    server.routes[f"/codeload.github.com/{repository}/zip/{COMMIT}"] = Answer(archive)
 
 
 def publish_figshare(server: Server, title: str, files: Mapping[str, bytes]) -> None:
