@@ -188,6 +188,9 @@ LEFT_OVER = [
     | {"TORCHELASTIC_USE_AGENT_STORE": "True"},
 ]
 TRAIN = ["r.yaml", "--data", "d", "--out", "o"]
+SCORE = ["a.png", "--output", "o.csv"]
+GIVEN = dict.fromkeys(("fit", "lodo", "ablate", "trial", "final"), TRAIN)
+GIVEN |= {"predict": SCORE, "slide": ["a.tif", *SCORE], "join": SCORE, "inspect": ["model"]}
 
 
 @pytest.mark.parametrize("left_over", LEFT_OVER, ids=" ".join)
@@ -200,8 +203,8 @@ def test_variables_that_a_launcher_left_behind_are_one_sentence(
     monkeypatch.chdir(tmp_path)
     for name, value in left_over.items():
         monkeypatch.setenv(name, value)
-    for command in ("fit", "lodo", "ablate", "trial", "final"):
-        sentence = said(capsys, command, *TRAIN)
+    for command, arguments in GIVEN.items():
+        sentence = said(capsys, command, *arguments)
         assert sentence.startswith("the environment has ")
         assert next(f"{name}={value}" for name, value in left_over.items()) in sentence
         assert sentence.endswith("or unset them to work in one process")
