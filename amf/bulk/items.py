@@ -3,7 +3,6 @@
 import glob
 import itertools
 import os
-import stat
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,10 +19,8 @@ from amf.data.words import label_of
 from amf.errors import DataError, JobError
 from amf.inference.stack import SUFFIXES
 
-PATCH_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
-IMAGE_SUFFIXES = (*PATCH_SUFFIXES, *SUFFIXES)
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", *SUFFIXES)
 TABLE_SUFFIXES = (".csv", ".parquet")
-NOT_REGULAR = "is not a regular file, expected a patch or a stack"
 TRUTH_COLUMNS = ("label", "slide", "domain")
 """Columns of an input table that are passed on, so that the output can be evaluated as it is."""
 
@@ -101,10 +98,8 @@ def find_items(
             found = _items_below(path, others)
         elif path.is_file() and path.suffix in TABLE_SUFFIXES:
             found = _items_of_table(path, root or path.parent, columns)
-        elif path.is_file():
+        elif os.path.lexists(path):
             found = [Item(printable(given), path)]
-        elif path.exists() or path.is_symlink():
-            found = [Unreadable(printable(given), path, reason=NOT_REGULAR)]
         else:
             found = _items_matching(given)
         if not found:
@@ -166,20 +161,12 @@ def _items_below(
                 unreadable(path, "is a link back to a folder that it lies in")
         for path in [folder / entry for entry in files]:
             relative = path.relative_to(top)
-            try:
-                mode = path.stat().st_mode
-            except OSError as error:
-                if takes(relative) or enters(relative):  # a broken link may have led to either
-                    unreadable(path, f"cannot be read: {error.strerror}")
-                continue
-            if path.name.startswith("."):
-                continue
-            if not takes(relative):
-                others[path.suffix.lower() or "no suffix"] += 1
-            elif stat.S_ISREG(mode):
+            if not path.exists() and (takes(relative) or enters(relative)):  # may have led to either
+                unreadable(path, "is a link to nothing")
+            elif takes(relative) and not path.name.startswith("."):
                 found.append(Item(printable(relative), path))
-            else:
-                unreadable(path, NOT_REGULAR)
+            elif not path.name.startswith("."):
+                others[path.suffix.lower() or "no suffix"] += 1
     return sorted(found, key=lambda item: item.path)
 
 

@@ -84,10 +84,7 @@ def join(paths: Sequence[Path], output: Path) -> Joined:
         else:
             errors_path(output).unlink(missing_ok=True)
     if header.get("regions"):
-        from amf.bulk.area import (
-            unpacked,
-            write_counts,
-        )  # imports shapely, which tables of patches do without
+        from amf.bulk.area import unpacked, write_counts  # imports shapely: tables of patches need none
 
         write_counts(output, unpacked(header["regions"]))
     return Joined(output, header["given"], header["unit"], len(rows), faults)
@@ -99,23 +96,23 @@ def _all_shares(paths: Sequence[Path]) -> tuple[dict[str, Any], list[dict[str, A
     lines: list[dict[str, Any]] = []
     first: dict[str, Any] = {}
     for path in paths:
-        part = read_part(path)
-        if not part.header:
+        header, chunks = read_part(path)
+        if not header:
             raise DataError(f"{path} is no part of `--shard`, or not there")
-        first = first or part.header
-        share = Share(*part.header["share"])
-        if found := difference(first, part.header):
+        first = first or header
+        share = Share(*header["share"])
+        if found := difference(first, header):
             raise DataError(f"{path}, share {share}, was begun with {found}, than {paths[0]}: score it again")
         if share.count != first["share"][1]:
             raise DataError(f"{path} is share {share}, but {paths[0]} is share {Share(*first['share'])}")
         if share.number in shares:
             raise DataError(f"{path} and {shares[share.number]} are both share {share}, expected each once")
-        if missing := {*share.of(range(first["chunks"]))} - part.chunks.keys():
+        if missing := {*share.of(range(first["chunks"]))} - chunks.keys():
             raise DataError(
                 f"{path}, share {share}, lacks {len(missing)} chunks: run its command again to the end"
             )
         shares[share.number] = path
-        lines += part.chunks.values()
+        lines += chunks.values()
     for number in range(1, first["share"][1] + 1):
         if number not in shares:
             share = Share(number, first["share"][1])

@@ -1,16 +1,15 @@
-"""What a share has scored so far: a header, then one line for each chunk of files.
+"""What a share has scored so far: a header, then a line for each chunk of files.
 
-A killed run goes on with the chunks that have no line yet. The batches of a chunk never depend on where a run
-began or on how many processes share the work, so the joined table is the same to the last bit. A line that a
-kill cut short counts as none. Two processes with one share score it twice and do no harm: each line is
-appended at once, and of two lines for a chunk, which are the same, the first counts.
+A killed run goes on with the chunks that have no line yet. What is computed for a chunk never depends on
+where a run began or on how many processes share the work: the joined table is the same to the last bit. A
+line that a kill cut short counts as none. Two processes with one share score it twice and do no harm: each
+line is appended at once, and of two lines for a chunk, which are the same, the first counts.
 """
 
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -37,22 +36,6 @@ DIFFERENCES = {
 """What another value of a header's key means."""
 
 
-@dataclass
-class Part:
-    """What a part file holds.
-
-    Attributes
-    ----------
-    header : what it is of; empty where no line of the file is one.
-    chunks : number of the chunk -> its line, with the rows scored and the faults met.
-    whole : the file ends with a whole line.
-    """
-
-    header: dict[str, Any] = field(default_factory=dict)
-    chunks: dict[int, dict[str, Any]] = field(default_factory=dict)
-    whole: bool = True
-
-
 def chunks_of(items: Sequence[Item]) -> list[range]:
     """Cut the positions of the items into chunks of CHUNK_PAGES pages, as far as their names tell."""
     chunks, start, pages = [], 0, 0
@@ -71,19 +54,13 @@ def header_of(
 
     A file's state is its size and the time of its last change; with `by_content`, its SHA-256 too.
     """
-    named, state = hashlib.sha256(), hashlib.sha256(str(by_content).encode())
-    states: dict[Path, bytes] = {}  # several items may lie in one file
-    for item in items:
-        named.update(ascii((item.image, item.number, str(item.path), *sorted(item.truth.items()))).encode())
-        if item.path not in states:
-            states[item.path] = _state(item.path, by_content)
-        state.update(states[item.path])
-    named.update(str(chunks).encode())
+    named = [(item.image, item.number, str(item.path), sorted(item.truth.items())) for item in items]
+    states = [_state(path, by_content) for path in dict.fromkeys(item.path for item in items)]
     return {
         "share": [share.number, share.count],
         "bundle": bundle,
-        "inputs": named.hexdigest(),
-        "files": state.hexdigest(),
+        "inputs": hashlib.sha256(ascii((named, chunks)).encode()).hexdigest(),
+        "files": hashlib.sha256(ascii((states, by_content)).encode()).hexdigest(),
         "given": len(items),
         "chunks": len(chunks),
         "unit": items[0].unit if items else Item.unit,
@@ -91,13 +68,13 @@ def header_of(
     }
 
 
-def _state(path: Path, by_content: bool) -> bytes:
+def _state(path: Path, by_content: bool) -> tuple[int | str | None, ...]:
     try:
         status = path.stat()
-        content = file_digest(path) if by_content and path.is_file() else ""
-        return f"{status.st_size} {status.st_mtime_ns} {content}\n".encode()
+        content = file_digest(path) if by_content and path.is_file() else None
+        return status.st_size, status.st_mtime_ns, content
     except OSError as error:
-        return f"cannot be read: {error.strerror}\n".encode()
+        return (error.errno,)
 
 
 def difference(header: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
@@ -105,31 +82,30 @@ def difference(header: Mapping[str, Any], other: Mapping[str, Any]) -> str | Non
     return next((DIFFERENCES[key] for key in DIFFERENCES if header.get(key) != other.get(key)), None)
 
 
-def read_part(path: Path) -> Part:
-    """Read a part file, but for lines that a kill cut short; one that is not there holds nothing.
+def read_part(path: Path) -> tuple[dict[str, Any], dict[int, dict[str, Any]]]:
+    """Read a part file: its header, and by the chunk's number each line; both empty where there is none.
 
     Raises
     ------
     DataError : it cannot be read.
     """
-    part = Part()
+    header: dict[str, Any] = {}
+    chunks: dict[int, dict[str, Any]] = {}
     try:
-        with path.open("rb") as file:
-            for line in file:
-                part.whole = line.endswith(b"\n")
-                try:
-                    content = json.loads(line)
-                except ValueError:
-                    continue
-                if isinstance(content, dict) and {"chunk", "rows", "faults"} <= content.keys():
-                    part.chunks.setdefault(content["chunk"], content)
-                elif isinstance(content, dict) and "share" in content:
-                    part.header = part.header or content
+        for line in path.read_bytes().splitlines():
+            try:
+                content = json.loads(line)
+            except ValueError:  # cut short by a kill
+                continue
+            if isinstance(content, dict) and {"chunk", "rows", "faults"} <= content.keys():
+                chunks.setdefault(content["chunk"], content)
+            elif isinstance(content, dict) and "share" in content:
+                header = header or content
     except FileNotFoundError:
         pass
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
-    return part
+    return header, chunks
 
 
 @contextmanager
@@ -141,15 +117,15 @@ def continued(path: Path, header: Mapping[str, Any]) -> Iterator[tuple[BinaryIO,
     DataError : it was begun with another header.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = read_part(path)
-    if part.header and (found := difference(header, part.header)):
+    begun, chunks = read_part(path)
+    if begun and (found := difference(header, begun)):
         raise DataError(f"{path} was begun with {found}: delete it to start over, or name another output")
     with path.open("ab", buffering=LINE_BYTES) as file:
-        if not part.whole:
-            file.write(b"\n")
-        if not part.header:
+        if file.tell():
+            file.write(b"\n")  # ends a line that was cut short
+        if not begun:
             append(file, header)
-        yield file, set(part.chunks)
+        yield file, set(chunks)
 
 
 def append(file: BinaryIO, content: Mapping[str, Any]) -> None:

@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 
 from amf.bulk import parts
-from amf.bulk import score as scoring
 from amf.cli import main as amf
 from test.support.jobs import save_tiff
 
@@ -48,4 +47,3 @@ def predict(make_bundle: Callable[..., Path]) -> Callable[..., pd.DataFrame | No
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parts, "CHUNK_PAGES", 4)
-    monkeypatch.setattr(scoring, "BATCH_PATCHES", 3)

@@ -95,10 +95,10 @@ def test_a_folder_is_scored_or_reported_to_the_last_entry(
     assert table["image"].tolist() == ["good.png", "more/linked.png"]
     faults = reported(tmp_path / "p.csv")
     assert set(faults) == {"gone.png", "gone", "loop.png", "back", "pipe.png"}
-    assert "No such file" in faults["gone.png"]
-    assert "symbolic links" in faults["loop.png"]
+    assert "is a link to nothing" in faults["gone.png"]
+    assert "is a link to nothing" in faults["loop.png"]
     assert "link back to a folder" in faults["back"]
-    assert "not a regular file" in faults["pipe.png"]
+    assert "is no regular file" in faults["pipe.png"]
     said = capsys.readouterr()
     assert "1 files are no images by their suffix and are left out: 1 x .txt" in said.out
     assert said.err.splitlines()[-1].startswith("5 of 7 files could not be scored")
