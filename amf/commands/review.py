@@ -1,5 +1,6 @@
 """`amf review`: predictions → one page to look at figures and correct their classes."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -21,25 +22,40 @@ def run(
     maps: Annotated[
         bool, Option("--maps", help="show what each decision rests on, for the bundle of --model")
     ] = False,
+    blind: Annotated[
+        bool, Option("--blind", help="hide each answer until the vote, in a random order: votes are labels")
+    ] = False,
+    seed: Annotated[int, Option(min=0, help="of the random order of --blind")] = 0,
+    disagreed: Annotated[
+        list[Path] | None,
+        Option(metavar="VOTES...", help="show only the figures on which these downloaded votes disagree"),
+    ] = None,
     model: Model = None,
 ) -> None:
     """Write one page to look at predictions, correct them by vote and download the votes."""
     if output.suffix != ".html":
         raise DataError(f"{output} is to be the page, expected a name that ends in .html")
+    from amf.evaluation import answers as answered
     from amf.evaluation import review
+    from amf.model.shipped import shipped_bundle
 
-    answers = review.read_answers(predictions)
-    pictures = review.read_pictures(answers, root)
+    folder = model or shipped_bundle()
+    answers = answered.read_answers(predictions, folder)
+    for note in answers.notes:
+        print(note)
+    if disagreed:
+        answers = replace(answers, figures=review.where_experts_disagree(answers.figures, disagreed))
+    pictures = review.read_pictures(answers.figures, root)
     overlays = None
     if maps:
         from tqdm import tqdm
 
         from amf.evaluation.maps import attribute, overlay
         from amf.model import bundle
-        from amf.model.shipped import shipped_bundle
 
-        drawn = attribute(bundle.load(model or shipped_bundle()), pictures)
+        drawn = attribute(bundle.load(folder), review.patches_of(pictures))
         overlays = [overlay(map_) for map_ in tqdm(drawn, desc="maps", total=len(pictures), unit="figure")]
-    review.write_page(output, answers, pictures, predictions.name, title, overlays)
+    page = review.Page(title, predictions.name, blind, seed, disagreed=bool(disagreed))
+    review.write_page(output, page, answers, pictures, overlays)
     size = output.stat().st_size
-    print(f"wrote {output}: {len(answers)} figures, {size / 1e6:.1f} MB")
+    print(f"wrote {output}: {len(pictures)} figures, {size / 1e6:.1f} MB")

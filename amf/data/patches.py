@@ -48,16 +48,18 @@ def read_patch_named(image: str, root: Path) -> np.ndarray:
     return patch
 
 
-def read_patches(path: Path, images: list[str]) -> list[np.ndarray | str]:
+def read_patches(path: Path, images: list[str], side_px: int = PATCH_PX) -> list[np.ndarray | str]:
     """Open one file once and return the patches that `images` name in it.
 
-    A window reaches from x - 64 to x + 63 and is black outside the file. The published patches are made
+    With `side_px` a window is wider than a patch; files and pages of stacks never are. By default a window
+    reaches from x - 64 to x + 63 and is black outside the file. The published patches are made
     so: in all 41 AMi-Br patches with x or y below 64 px, exactly the first 64 - x columns or 64 - y rows are
     black.
 
     Returns
     -------
-    For each image a uint8 array (128, 128, 3), RGB, or the sentence that says why there is none.
+    For each image a uint8 array, (side_px, side_px, 3) or (128, 128, 3), RGB, or the sentence that says why
+    there is none.
     """
     if not (path.is_file() or path.is_dir()):  # a folder may be a DICOM slide
         return ["no such file"] * len(images)
@@ -66,7 +68,7 @@ def read_patches(path: Path, images: list[str]) -> list[np.ndarray | str]:
     for open_file in dict.fromkeys(of_kind):
         rows = [row for row, kind in enumerate(of_kind) if kind is open_file]
         try:
-            cut = open_file(path)
+            cut = open_file(path, side_px)
         except AmfError as error:
             patches |= dict.fromkeys(rows, str(error).removeprefix(str(path)).lstrip(": "))
         except Exception as error:  # whatever a reader meets in a file is that file's fault
@@ -80,14 +82,14 @@ def read_patches(path: Path, images: list[str]) -> list[np.ndarray | str]:
 Cut = Callable[[str], np.ndarray | str]
 
 
-def _kind(image: str) -> Callable[[Path], Cut]:
+def _kind(image: str) -> Callable[[Path, int], Cut]:
     window = _WINDOW.fullmatch(image)
     if window is not None and window["mpp"] is not None:
         return _of_slide
     return _of_stack if _PAGE.fullmatch(image) else _of_image
 
 
-def _of_slide(path: Path) -> Cut:
+def _of_slide(path: Path, side_px: int) -> Cut:
     from amf.data.open_slide import open_slide  # needs OpenSlide, which patches in files do not
 
     slide = open_slide(path)
@@ -96,14 +98,14 @@ def _of_slide(path: Path) -> Cut:
         window = _WINDOW.fullmatch(image)
         assert window is not None
         try:
-            return slide.patch(int(window["x"]), int(window["y"]), float(window["mpp"]))
+            return slide.patch(int(window["x"]), int(window["y"]), float(window["mpp"]), side_px)
         except JobError as error:
             return str(error)
 
     return cut
 
 
-def _of_stack(path: Path) -> Cut:
+def _of_stack(path: Path, _side_px: int) -> Cut:
     pages = read_stack(path)  # (N, 128, 128, 3)
 
     def cut(image: str) -> np.ndarray | str:
@@ -113,7 +115,7 @@ def _of_stack(path: Path) -> Cut:
     return cut
 
 
-def _of_image(path: Path) -> Cut:
+def _of_image(path: Path, side_px: int) -> Cut:
     whole = read_image(path)  # (H, W, 3)
     height, width = whole.shape[:2]
 
@@ -126,9 +128,9 @@ def _of_image(path: Path) -> Cut:
         x, y = int(window["x"]), int(window["y"])
         if x >= width or y >= height:
             return f"({x}, {y}) lies outside its {width} x {height} px"
-        left, top = x - PATCH_PX // 2, y - PATCH_PX // 2
-        patch = np.zeros((PATCH_PX, PATCH_PX, 3), np.uint8)
-        inside = whole[max(top, 0) : top + PATCH_PX, max(left, 0) : left + PATCH_PX]
+        left, top = x - side_px // 2, y - side_px // 2
+        patch = np.zeros((side_px, side_px, 3), np.uint8)
+        inside = whole[max(top, 0) : top + side_px, max(left, 0) : left + side_px]
         y0, x0 = max(-top, 0), max(-left, 0)
         patch[y0 : y0 + inside.shape[0], x0 : x0 + inside.shape[1]] = inside
         return patch

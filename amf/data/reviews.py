@@ -59,6 +59,8 @@ def read_reviews(paths: Sequence[Path]) -> Reviews:
     notes = []
     if replaced := len(votes) - len(final):
         notes.append(f"{replaced} votes were replaced by a later one of the same expert.")
+    if blind := int(final["blind"].sum()):
+        notes.append(f"{blind} of {len(final)} votes were given without sight of the model's answer.")
     table = final.pivot(index=figure, columns="expert", values="vote")
     experts = list(dict.fromkeys(votes["expert"]))
     table = table[experts].fillna("")  # (figures, experts), each cell "1", "0" or ""
@@ -99,6 +101,7 @@ def _vote(place: str, record: dict[str, str]) -> dict[str, object]:
             "y": float(record["y"] or "nan"),
             "vote": VOTES[record["vote"]],
             "expert": record["expert"],
+            "blind": record.get("blind") == "yes",
             "time": pd.Timestamp(record["time"]).tz_convert("UTC"),
         }
     except (TypeError, ValueError) as error:
@@ -107,13 +110,13 @@ def _vote(place: str, record: dict[str, str]) -> dict[str, object]:
 
 def _kappa(table: DataFrame, first: str, second: str) -> str:
     """Cohen's kappa on the figures of which both said something."""
-    from sklearn.metrics import cohen_kappa_score  # a second to import, and reading votes does without
-
     both = table[(table[first] != "") & (table[second] != "")]
     names = f"{first} and {second}"
     if both.empty:
         return f"Kappa between {names}: no figure in common."
     if pd.concat([both[first], both[second]]).nunique() == 1:
         return f"Kappa between {names}: not defined, both said the same of all {len(both)} figures."
-    kappa = cohen_kappa_score(both[first], both[second])
+    agreed = (both[first] == both[second]).mean()
+    by_chance = sum((both[first] == vote).mean() * (both[second] == vote).mean() for vote in "01")
+    kappa = (agreed - by_chance) / (1 - by_chance)
     return f"Kappa between {names}: {kappa:.3f} on {len(both)} figures."

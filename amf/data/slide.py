@@ -80,17 +80,17 @@ class Slide:
             )
         return x
 
-    def patch(self, x: int, y: int, mpp: float) -> NDArray[np.uint8]:
+    def patch(self, x: int, y: int, mpp: float, side_px: int = PATCH_PX) -> NDArray[np.uint8]:
         """The patch around a figure, from the coarsest level that is fine enough, resampled where need be.
 
         Parameters
         ----------
-        x, y : px of the finest level. mpp : µm/px of the finest level.
+        x, y : px of the finest level. mpp : µm/px of the finest level. side_px : of the patch, at 0.25 µm/px.
 
         Returns
         -------
-        (128, 128, 3) uint8 RGB; black outside the slide, as published patches are, and white where a scanner
-        left a gap.
+        (side_px, side_px, 3) uint8 RGB; black outside the slide, as published patches are, and white where a
+        scanner left a gap.
 
         Raises
         ------
@@ -100,18 +100,19 @@ class Slide:
         if not (0 <= x < full.width and 0 <= y < full.height):
             raise JobError(f"({x}, {y}) lies outside {self.path}, which is {full.width} x {full.height} px")
         level = self.level_for(PATCH_UM_PER_PX / mpp)
-        side = PATCH_PX * PATCH_UM_PER_PX / mpp / level.downsample  # px of the level
+        scale = PATCH_UM_PER_PX / mpp / level.downsample
+        side = side_px * scale  # px of the level
         centre_x, centre_y = x / level.downsample, y / level.downsample
-        if abs(side / PATCH_PX - 1) <= SAME_SCALE:
-            left, top = round(centre_x) - PATCH_PX // 2, round(centre_y) - PATCH_PX // 2
-            return self._padded(level, left, top, PATCH_PX)
+        if abs(scale - 1) <= SAME_SCALE:
+            left, top = round(centre_x) - side_px // 2, round(centre_y) - side_px // 2
+            return self._padded(level, left, top, side_px)
         # As a whole patch starts half its side before its centre, so does this one, between two px maybe.
         left_exact, top_exact = centre_x - side / 2, centre_y - side / 2
-        margin = math.ceil(3 * max(1.0, side / PATCH_PX))  # what Lanczos's kernel reaches beyond
+        margin = math.ceil(3 * max(1.0, scale))  # what Lanczos's kernel reaches beyond
         left, top = math.floor(left_exact) - margin, math.floor(top_exact) - margin
         region = Image.fromarray(self._padded(level, left, top, math.ceil(side) + 1 + 2 * margin))
         box = (left_exact - left, top_exact - top, left_exact - left + side, top_exact - top + side)
-        return np.asarray(region.resize((PATCH_PX, PATCH_PX), Image.Resampling.LANCZOS, box=box))
+        return np.asarray(region.resize((side_px, side_px), Image.Resampling.LANCZOS, box=box))
 
     def level_for(self, downsample: float) -> Level:
         """The coarsest level not coarser than wanted, else the finest."""

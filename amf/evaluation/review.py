@@ -1,10 +1,11 @@
-"""The page on which an expert looks at the answers and corrects them: one HTML file that opens from disk."""
+"""The page on which an expert votes on figures: one HTML file that opens from disk."""
 
 import base64
 import hashlib
 import io
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,192 +17,181 @@ from numpy.typing import NDArray
 from pandas import DataFrame
 from PIL import Image
 
-from amf.bulk.geojson import CLASSIFICATION, IMAGE, MEASUREMENT
 from amf.bulk.read import is_stack
 from amf.data.patches import file_of, page_name, read_patches
+from amf.data.reviews import read_reviews
 from amf.errors import DataError
-from amf.evaluation.predictions import load_table
+from amf.evaluation.answers import Answers
 from amf.files import write_text
+from amf.model.preprocess import PATCH_PX
 
-MAX_PICTURE_BYTES = 25_000
-"""Of one figure, its map included."""
+SURROUNDINGS_PX = 256
+"""What is shown of a slide: the patch in the middle of twice its width."""
+
+MAX_PICTURE_BYTES = 40_000
+"""Of one figure, its map included, base64 counted."""
 
 
-def read_answers(path: Path) -> DataFrame:
-    """Read what `amf predict` or `amf slide` wrote.
+@dataclass(frozen=True)
+class Page:
+    """How a page reads.
 
-    Returns
-    -------
-    One row a figure: image (str), page (Int64), slide (str or None), x and y (float or NaN), predicted
-    (int64, 1 = AMF), confidence (float64).
+    Attributes
+    ----------
+    title : its heading. source : what it calls the predictions, a file name.
+    blind : the model's answer is hidden until the vote, and the order is random, by `seed`.
+    disagreed : only figures on which experts disagree are shown.
+    """
+
+    title: str
+    source: str
+    blind: bool = False
+    seed: int = 0
+    disagreed: bool = False
+
+
+def where_experts_disagree(figures: DataFrame, votes: Sequence[Path]) -> DataFrame:
+    """The figures that one expert called atypical and another one normal.
 
     Raises
     ------
-    DataError : not such a file, or no figure in it.
+    DataError : a file is no review, or there is no such figure.
     """
-    if path.suffix in (".geojson", ".json") and _is_geojson(path):
-        table = _read_geojson(path)
-    else:
-        table = load_table(path, required=["image", "class", "confidence"])
-        if not table["class"].isin(["normal", "atypical"]).all():
-            raise DataError(f"{path} has other classes than 'normal' and 'atypical'")
-        table["predicted"] = (table["class"] == "atypical").astype("int64")
-    if not len(table):
-        raise DataError(f"{path} holds no figures, expected some to look at")
-    if not table["confidence"].between(0, 1).all():
-        raise DataError(f"{path} has a confidence that is no number from 0 to 1")
-    for column in ("slide", "x", "y"):
-        if column not in table:
-            table[column] = None
-    return table[["image", "page", "slide", "x", "y", "predicted", "confidence"]]
+    said = read_reviews(votes).figures
+    split = said[said["votes"].str.contains("0") & said["votes"].str.contains("1")]
+    found = figures.merge(split[["image", "page"]].astype({"page": "Int64"}), on=["image", "page"])
+    if found.empty:
+        raise DataError(
+            f"{', '.join(map(str, votes))}: {len(split)} of {len(said)} figures have votes for both classes, "
+            f"none of them among the {len(figures)} predictions: nothing to show"
+        )
+    return found
 
 
-def _is_geojson(path: Path) -> bool:
-    with path.open("rb") as file:
-        return b"FeatureCollection" in file.read(4096)
+def read_pictures(figures: DataFrame, root: Path) -> list[NDArray[np.uint8]]:
+    """What is shown of each figure, each file opened once: (S, S, 3) uint8 RGB.
 
-
-def _read_geojson(path: Path) -> DataFrame:
-    names = {classification["name"]: label for label, classification in CLASSIFICATION.items()}
-    rows = []
-    try:
-        for feature in json.loads(path.read_text(encoding="utf-8"))["features"]:
-            properties = feature.get("properties") or {}
-            measurements = properties.get("measurements") or {}
-            if isinstance(measurements, list):
-                measurements = {entry["name"]: entry["value"] for entry in measurements}
-            image = (properties.get("metadata") or {}).get(IMAGE)
-            if image is None or MEASUREMENT not in measurements:
-                continue  # never scored, as what lies outside the slide
-            x, y = image.rpartition("#x=")[2].split(",")[:2]
-            label = names.get(properties["classification"]["name"])
-            rows.append((image, pd.NA, file_of(image), float(x), float(y[2:]), int(label == "atypical"),
-                         float(measurements[MEASUREMENT])))  # fmt: skip
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(f"{path} is no GeoJSON that `amf slide` wrote: {error!r}") from error
-    columns = ["image", "page", "slide", "x", "y", "predicted", "confidence"]
-    table = DataFrame(rows, columns=columns).astype({"page": "Int64"})
-    return table.drop_duplicates("image", ignore_index=True)  # two features at one place are one figure
-
-
-def image_ids(answers: DataFrame) -> list[str]:
-    """The image id of each figure, by which its patch is found: a page of a stack has its own."""
-    return [
-        image if pd.isna(page) or not is_stack(Path(image)) else page_name(image, int(page))
-        for image, page in zip(answers["image"], answers["page"], strict=True)
-    ]
-
-
-def read_pictures(answers: DataFrame, root: Path) -> NDArray[np.uint8]:
-    """The patches of all figures, each file opened once: (N, 128, 128, 3) uint8.
+    S is SURROUNDINGS_PX for places on slides, with the patch in the middle, and 128 for patches and pages.
 
     Raises
     ------
     DataError : names the first file that cannot be read, and how many figures are without a patch.
     """
-    images = image_ids(answers)
-    pictures = np.empty((len(images), 128, 128, 3), dtype=np.uint8)
+    images = image_ids(figures)
+    pictures: dict[int, NDArray[np.uint8]] = {}
     faults: list[str] = []
-    for file, numbers in pd.Series(range(len(images))).groupby([file_of(image) for image in images]):
-        rows = numbers.tolist()
-        path = root / str(file)
-        for row, patch in zip(rows, read_patches(path, [images[row] for row in rows]), strict=True):
-            if isinstance(patch, str):
-                faults.append(f"{path}: {patch}")
+    files = pd.Series([file_of(image) for image in images])
+    for file, numbers in files.groupby(files).groups.items():
+        path, rows = root / str(file), list(numbers)
+        seen = read_patches(path, [images[row] for row in rows], SURROUNDINGS_PX)
+        for row, picture in zip(rows, seen, strict=True):
+            if isinstance(picture, str):
+                faults.append(f"{path}: {picture}")
             else:
-                pictures[row] = patch
+                pictures[row] = picture
     if faults:
         raise DataError(
             f"{len(faults)} of {len(images)} figures have no patch below --root; the first is {faults[0]}"
         )
-    return pictures
+    return [pictures[row] for row in range(len(images))]
+
+
+def image_ids(figures: DataFrame) -> list[str]:
+    """The image id of each figure, by which its patch is found: a page of a stack has its own."""
+    return [
+        image if pd.isna(page) or not is_stack(Path(image)) else page_name(image, int(page))
+        for image, page in zip(figures["image"], figures["page"], strict=True)
+    ]
+
+
+def patches_of(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """The middle of each picture, which is what the networks see: (N, 128, 128, 3) uint8."""
+    starts = [(len(picture) - PATCH_PX) // 2 for picture in pictures]
+    return np.stack(
+        [
+            picture[start : start + PATCH_PX, start : start + PATCH_PX]
+            for start, picture in zip(starts, pictures, strict=True)
+        ]
+    )
 
 
 def write_page(
     path: Path,
-    answers: DataFrame,
-    pictures: NDArray[np.uint8],
-    source: str,
-    title: str,
+    page: Page,
+    answers: Answers,
+    pictures: Sequence[NDArray[np.uint8]],
     maps: Sequence[NDArray[np.uint8]] | None = None,
 ) -> None:
     """Write the page.
 
     Parameters
     ----------
-    answers : N rows as `read_answers` gives them. pictures : (N, 128, 128, 3) uint8.
-    source : what the page calls the predictions, a file name.
-    maps : (128, 128, 4) uint8 RGBA for each figure, to lay over it.
+    answers, pictures : of N figures. maps : (128, 128, 4) uint8 RGBA for each, to lay over it.
 
     Raises
     ------
     DataError : the page cannot be written.
     """
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("amf.evaluation", "."), autoescape=True, undefined=jinja2.StrictUndefined
+        loader=jinja2.PackageLoader("amf.evaluation", "page"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
     )
     text = environment.get_template("review.html.jinja").render(
-        title=title,
-        source=source,
-        figures=len(answers),
+        page=page,
+        figures=len(pictures),
         maps=maps is not None,
-        data=Markup(_data(answers, pictures, maps)),  # our own JSON, in which < is spelt \u003c
+        surroundings=any(len(picture) > PATCH_PX for picture in pictures),
+        data=Markup(_data(page, answers, pictures, maps)),  # our own JSON, in which < is spelt \u003c
     )
     write_text(path, text)
 
 
-def _data(answers: DataFrame, pictures: NDArray[np.uint8], maps: Sequence[NDArray[np.uint8]] | None) -> str:
-    slides = list(dict.fromkeys(answers["slide"].astype(object).where(answers["slide"].notna(), None)))
-    identity = hashlib.sha256("\0".join(image_ids(answers)).encode()).hexdigest()[:16]
+def _data(
+    page: Page,
+    answers: Answers,
+    pictures: Sequence[NDArray[np.uint8]],
+    maps: Sequence[NDArray[np.uint8]] | None,
+) -> str:
+    figures, order = answers.figures, np.arange(len(pictures))
+    if page.blind:
+        figures, order = figures.assign(vote=None), np.random.default_rng(page.seed).permutation(order)
+    names = [*zip(image_ids(figures), figures["id"], strict=True)]
     content = {
-        "id": identity,
-        "threshold": threshold_of(answers),
-        "slides": slides,
-        "figures": list(_rows(answers, slides, pictures, maps)),
+        "id": hashlib.sha256(json.dumps([names, page.blind]).encode()).hexdigest()[:16],
+        "threshold": answers.threshold,
+        "time": answers.written,
+        "blind": page.blind,
+        "figures": list(_figures(figures.iloc[order], order, pictures, maps)),
     }
     return json.dumps(content, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def _rows(
-    answers: DataFrame,
-    slides: list[str | None],
-    pictures: NDArray[np.uint8],
+def _figures(
+    figures: DataFrame,
+    order: NDArray[np.int64],
+    pictures: Sequence[NDArray[np.uint8]],
     maps: Sequence[NDArray[np.uint8]] | None,
-) -> Iterator[list[Any]]:
-    """What the page's script reads: image, page, slide, x, y, predicted, P(atypical), picture, map."""
-    number_of = {slide: number for number, slide in enumerate(slides)}
-    plain = answers.astype(object).where(answers.notna(), None)  # values as JSON has them
-    for row, figure in enumerate(plain.to_dict("records")):
-        overlay = None if maps is None else _webp(maps[row], MAX_PICTURE_BYTES // 3)
-        picture = _webp(pictures[row], MAX_PICTURE_BYTES - len(overlay or b""))
-        yield [
-            figure["image"],
-            figure["page"],
-            number_of[figure["slide"]],
-            figure["x"],
-            figure["y"],
-            figure["predicted"],
-            figure["confidence"],
-            base64.b64encode(picture).decode(),
-            None if overlay is None else base64.b64encode(overlay).decode(),
-        ]
+) -> Iterator[dict[str, Any]]:
+    """What the page's script reads of each figure, in the page's own order."""
+    plain = figures.astype(object).where(figures.notna(), None)  # values as JSON has them
+    for row, figure in zip(order, plain.to_dict("records"), strict=True):
+        overlay = "" if maps is None else _webp(maps[row], MAX_PICTURE_BYTES // 4)
+        yield {
+            **{str(name): value for name, value in figure.items()},
+            "picture": _webp(pictures[row], MAX_PICTURE_BYTES - len(overlay)),
+            "map": overlay,
+            "um": 32 * len(pictures[row]) // PATCH_PX,
+        }
 
 
-def threshold_of(answers: DataFrame) -> float:
-    """A threshold that divides the classes as the predictions do; 0.5 where none does."""
-    atypical = answers["predicted"] == 1
-    lowest = answers.loc[atypical, "confidence"].min() if atypical.any() else 1.0
-    highest = answers.loc[~atypical, "confidence"].max() if not atypical.all() else 0.0
-    return float((lowest + highest) / 2) if highest < lowest else 0.5
-
-
-def _webp(pixels: NDArray[np.uint8], limit: int) -> bytes:
-    """Encode (H, W, 3 or 4), base64 counted, in the best of some qualities that stays below the limit."""
-    data = b""
+def _webp(pixels: NDArray[np.uint8], limit: int) -> str:
+    """(H, W, 3 or 4) uint8 as WebP in base64, in the best of some qualities that stays below the limit."""
+    text = ""
     for quality in (85, 70, 50, 25, 5):
         out = io.BytesIO()
         Image.fromarray(pixels).save(out, format="WEBP", quality=quality, method=4)
-        data = out.getvalue()
-        if len(data) * 4 / 3 <= limit:
+        text = base64.b64encode(out.getvalue()).decode()
+        if len(text) <= limit:
             break
-    return data
+    return text

@@ -1,5 +1,7 @@
-"""The review page in a real browser: sort, filter, vote, undo, reload, download; and what goes into it."""
+"""The review page in a real browser: look, vote, undo, download, load again; and what goes into it."""
 
+import base64
+import io
 import json
 import shutil
 import time
@@ -19,16 +21,18 @@ from selenium.webdriver.support.ui import Select
 from amf.cli import main as amf
 from amf.data.reviews import read_reviews
 from amf.evaluation import maps, review
+from amf.evaluation.answers import Answers, read_answers
 from docs.make_example_report import draw_patch
+from test.support.browser import CHROMIUM
 from test.support.jobs import save_tiff
 from test.support.slides import lay, write_pyramid
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
 Make = Callable[..., Path]
 
 FIGURES = 150
 THRESHOLD = 0.4
+SIZES = {"desk": (1280, 900), "tablet": (820, 1180), "phone": (360, 780)}
 
 
 def drawn(count: int) -> list[np.ndarray]:
@@ -36,58 +40,67 @@ def drawn(count: int) -> list[np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def answers() -> pd.DataFrame:
+def answers(tmp_path_factory: pytest.TempPathFactory) -> Answers:
     """Invented answers for figures of two slides; names that HTML and CSV must escape."""
     confidence = np.random.default_rng(5).permutation(np.linspace(0.01, 0.99, FIGURES))
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {
             "image": [f'</script><b>,"{number:03}.png' for number in range(FIGURES)],
             "class": np.where(confidence >= THRESHOLD, "atypical", "normal"),
             "confidence": confidence,
+            "threshold": THRESHOLD,
             "slide": ["a.svs", "b, c.svs"] * (FIGURES // 2),
         }
     )
+    path = tmp_path_factory.mktemp("answers") / "predictions.csv"
+    table.to_csv(path, index=False)
+    return read_answers(path, Path("no bundle is needed"))
 
 
 @pytest.fixture(scope="module")
-def page(answers: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def pages(answers: Answers, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A page with maps, and one for blind reading whose figures have surroundings."""
     folder = tmp_path_factory.mktemp("review")
-    answers.to_csv(folder / "predictions.csv", index=False)
-    pictures = np.stack(drawn(2) * (FIGURES // 2))
-    pictures[:, 0, 0, 0] = np.arange(FIGURES)
+    pictures = drawn(2) * (FIGURES // 2)
     y, x = np.mgrid[:128, :128].astype(np.float32) / 20 - 3.2
     overlays = [maps.overlay(x * np.exp(-(x**2) - y**2))] * FIGURES
-    read = review.read_answers(folder / "predictions.csv")
-    review.write_page(folder / "page.html", read, pictures, "predictions.csv", "Test <page>", overlays)
-    return folder / "page.html"
+    found = {name: folder / f"{name}.html" for name in ("open", "blind")}
+    page = review.Page("Test <page>", "predictions.csv")
+    review.write_page(found["open"], page, answers, pictures, overlays)
+    page = review.Page("Blind", "predictions.csv", blind=True, seed=7)
+    around = [np.tile(picture, (2, 2, 1)) for picture in pictures]
+    review.write_page(found["blind"], page, answers, around, overlays)
+    return found
 
 
 class Window:
-    """A headless browser with the page open, and shorthands for what the tests ask of it."""
+    """A headless browser, and shorthands for what the tests ask of it."""
 
-    def __init__(self, page: Path, folder: Path) -> None:
+    def __init__(self, folder: Path) -> None:
         options = webdriver.ChromeOptions()
         options.binary_location = str(CHROMIUM)
         for argument in (
             "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
-            "--disable-background-networking", "--window-size=1000,900",
-            f"--user-data-dir={folder / 'profile'}",
+            "--disable-background-networking", f"--user-data-dir={folder / 'profile'}",
         ):  # fmt: skip
             options.add_argument(argument)
         options.add_experimental_option("prefs", {"download.default_directory": str(folder)})
         self.folder = folder
         self.driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(str(DRIVER)))
-        self.page = page
 
-    def reopen(self) -> None:
-        """The page as on the first day."""
-        self.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-        self.driver.get(self.page.as_uri())
+    def open(self, page: Path, width: int = 1280, height: int = 900) -> None:
+        """A page as on the first day, in a window of a size."""
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 1000}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        self.driver.get(page.as_uri())
         self.run("localStorage.clear()")
         self.driver.refresh()
 
-    def run(self, script: str) -> Any:
-        return self.driver.execute_script(script)
+    def run(self, script: str, *arguments: object) -> Any:
+        return self.driver.execute_script(script, *arguments)
+
+    def find(self, selector: str) -> Any:
+        return self.driver.find_element(By.CSS_SELECTOR, selector)
 
     def shown(self) -> list[int]:
         return self.run("return shown.map(figure => figure.number)")
@@ -96,53 +109,58 @@ class Window:
         webdriver.ActionChains(self.driver).send_keys(*keys).perform()
 
     def choose(self, control: str, value: str) -> None:
-        Select(self.driver.find_element(By.ID, control)).select_by_value(value)
+        Select(self.find(f"#{control}")).select_by_value(value)
 
     def fill(self, control: str, text: str) -> None:
-        box = self.driver.find_element(By.ID, control)
+        box = self.find(f"#{control}")
         box.clear()
         box.send_keys(text, Keys.TAB)
 
-    def status(self) -> str:
-        return self.driver.find_element(By.ID, "status").text
+    def text(self, control: str) -> str:
+        return self.find(f"#{control}").text
 
     def votes(self) -> dict[int, str]:
-        return {
-            int(number): word
-            for number, word in self.run(
-                "return figures.filter(f => votes[keyOf(f)]).map(f => [f.number, votes[keyOf(f)].vote])"
-            )
-        }
+        voted = "figures.filter(f => votes[f.key]).map(f => [f.number, votes[f.key].vote])"
+        return {int(number): word for number, word in self.run(f"return {voted}")}
 
     def focused(self) -> str:
         return self.run("return document.activeElement.getAttribute('aria-label')") or ""
 
+    def download(self, name: str) -> Path:
+        self.find("#download").click()
+        return arrived(self.folder / name)
+
+
+def arrived(file: Path) -> Path:
+    deadline = time.monotonic() + 20
+    while not file.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return file
+
 
 @pytest.fixture(scope="module")
-def browser(page: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Window]:
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Window]:
     if CHROMIUM is None or DRIVER is None:
         pytest.skip("no Chromium or no chromedriver is installed")
-    opened = Window(page, tmp_path_factory.mktemp("browser"))
+    opened = Window(tmp_path_factory.mktemp("browser"))
     yield opened
     opened.driver.quit()
 
 
 @pytest.fixture
-def window(browser: Window) -> Window:
-    browser.reopen()
+def window(browser: Window, pages: dict[str, Path]) -> Window:
+    browser.open(pages["open"])
     return browser
 
 
-def test_sort_filter_and_threshold(window: Window, answers: pd.DataFrame) -> None:
-    confidence = answers["confidence"].to_numpy()
+def test_sort_filter_and_threshold(window: Window, answers: Answers) -> None:
+    confidence = answers.figures["confidence"].to_numpy()
     assert window.shown() == np.argsort(-confidence).tolist()
     window.choose("order", "up")
     assert window.shown() == np.argsort(confidence).tolist()
     window.choose("order", "near")
     near = confidence[window.shown()]
-    middle = window.run("return threshold()")
-    assert confidence[answers["class"] == "normal"].max() < middle < 0.41
-    distance = np.abs(np.log(near / (1 - near)) - np.log(middle / (1 - middle)))
+    distance = np.abs(np.log(near / (1 - near)) - np.log(THRESHOLD / (1 - THRESHOLD)))
     assert (np.diff(distance) >= 0).all()
 
     window.choose("class", "normal")
@@ -152,28 +170,32 @@ def test_sort_filter_and_threshold(window: Window, answers: pd.DataFrame) -> Non
     window.fill("to", "0.3")
     expected = (confidence >= 0.2) & (confidence <= 0.3) & (np.arange(FIGURES) % 2 == 1)
     assert set(window.shown()) == set(np.flatnonzero(expected))
-    assert window.status().startswith(f"{expected.sum()} of {FIGURES} figures shown")
+    assert window.text("status") == f"{expected.sum()} of {FIGURES} figures shown."
 
-    changed = window.driver.find_element(By.ID, "change")
-    assert f"0 of {FIGURES} figures change class" in changed.text
+    assert f"0 of {FIGURES} figures change class" in window.text("change")
     window.run("$('threshold').value = 0.6; $('threshold').dispatchEvent(new Event('input'))")
     down = ((confidence >= THRESHOLD) & (confidence < 0.6)).sum()
-    assert f"{down} of {FIGURES} figures change class, 0 to atypical, {down} to normal" in changed.text
+    change = f"{down} of {FIGURES} figures change class, 0 to atypical, {down} to normal"
+    assert change in window.text("change")
+    assert window.find("#cut").get_attribute("value") == "0.600"
+    window.fill("cut", "0.4")
+    assert f"0 of {FIGURES} figures change class" in window.text("change")
 
 
-def test_vote_by_key_undo_reload_and_download(window: Window, answers: pd.DataFrame) -> None:
-    window.driver.find_element(By.ID, "download").click()
-    assert "Type your name first" in window.status()
-    window.fill("expert", 'Dr. "A", B')
+def test_keyboard_alone_from_name_to_download(window: Window, answers: Answers) -> None:
+    window.type(Keys.TAB * 2, Keys.ENTER)
+    assert "Type your name first" in window.text("status")
+    window.type('Dr. "A", B', Keys.ESCAPE)
     order = window.shown()
-    window.type(Keys.ESCAPE)
-    window.run("document.activeElement.blur()")
     window.type("a", "n", "u", "a")  # each vote moves on to the next figure
-    assert window.votes() == {order[0]: "a", order[1]: "n", order[2]: "u", order[3]: "a"}
+    expected = {order[0]: "atypical", order[1]: "normal", order[2]: "unsure"}
+    assert window.votes() == {**expected, order[3]: "atypical"}
     window.type("z")
-    assert window.votes() == {order[0]: "a", order[1]: "n", order[2]: "u"}
+    assert window.votes() == expected
     window.type(Keys.ARROW_LEFT, "n")  # the undone figure has the focus again; the one before is voted anew
-    assert window.votes() == {order[0]: "a", order[1]: "n", order[2]: "n"}
+    expected[order[2]] = "normal"
+    assert window.votes() == expected
+    assert window.text("count").startswith(f"3 of {FIGURES} voted")
     columns = window.run("return columns()")
     window.type(Keys.HOME, Keys.ARROW_DOWN)
     assert f"Figure {columns + 1} of {FIGURES}" in window.focused()
@@ -182,92 +204,168 @@ def test_vote_by_key_undo_reload_and_download(window: Window, answers: pd.DataFr
     assert "your vote none" in window.focused()
 
     window.driver.refresh()
-    assert window.votes() == {order[0]: "a", order[1]: "n", order[2]: "n"}
+    assert window.votes() == expected
     assert window.run("return $('expert').value") == 'Dr. "A", B'
     window.choose("voted", "yes")
     assert window.shown() == order[:3]
     window.choose("voted", "other")
     assert window.shown() == order[1:3]
-    window.driver.find_element(By.ID, "download").click()
-    file = window.folder / "review-Dr-A-B.csv"
-    deadline = time.monotonic() + 20
-    while not file.exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    table = pd.read_csv(file)
-    assert set(table["image"]) == set(answers["image"].iloc[order[:3]])
-    table = table.set_index("image").loc[answers["image"].iloc[order[:3]]]
+
+    file = window.download("review-Dr-A-B.csv")
+    images = answers.figures["image"].iloc[order[:3]]
+    table = pd.read_csv(file).set_index("image").loc[images]
     assert table["vote"].tolist() == ["atypical", "normal", "normal"]
     assert table["expert"].unique().tolist() == ['Dr. "A", B']
-    assert table["confidence"].tolist() == answers["confidence"].iloc[order[:3]].tolist()
-    votes = read_reviews([file]).figures.set_index("image")["votes"]
-    assert votes[answers["image"].iloc[order[:3]]].tolist() == ["1", "0", "0"]
-
+    assert table["confidence"].tolist() == answers.figures["confidence"].iloc[order[:3]].tolist()
+    assert read_reviews([file]).figures.set_index("image")["votes"][images].tolist() == ["1", "0", "0"]
     window.fill("expert", "Somebody else")  # who has not voted
     assert window.votes() == {}
+
+    window.run("localStorage.clear()")  # another machine
+    window.driver.refresh()
+    assert window.votes() == {}
+    window.find("#file").send_keys(str(file))
+    waited(lambda: "3 votes of" in window.text("status"))
+    assert window.votes() == expected
+    assert window.run("return $('expert').value") == 'Dr. "A", B'
+    file.write_text(file.read_text().replace("normal,", "perhaps,"))
+    window.find("#file").send_keys(str(file))
+    waited(lambda: "nothing was loaded" in window.text("status"))
+    assert window.votes() == expected
+    file.unlink()
+
+
+def waited(done: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not done() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert done()
+
+
+def test_time_left_is_that_of_the_pace(window: Window) -> None:
+    window.run(
+        "figures.slice(0, 10).forEach((f, k) => {"
+        "  const time = new Date(k < 5 ? k * 6000 : 3600000 + k * 6000).toISOString();"  # an hour's break
+        "  votes[f.key] = {vote: 'normal', time};"
+        "}); progress();"
+    )
+    assert window.text("count") == f"10 of {FIGURES} voted, about {FIGURES * 6 // 60 - 1} min left"
+
+
+def test_blind_reading(browser: Window, pages: dict[str, Path], answers: Answers) -> None:
+    browser.open(pages["blind"])
+    expected = np.random.default_rng(7).permutation(FIGURES)
+    images = browser.run("return figures.map(figure => figure.image)")
+    assert images == answers.figures["image"].iloc[expected].tolist()
+    assert browser.shown() == list(range(FIGURES))
+    first = browser.find(".card")
+    assert "the model's answer is hidden" in first.get_attribute("aria-label")
+    secret = ("atypical 0.", "normal 0.", "model atypical", "model normal")
+    assert not any(word in browser.find("main").get_attribute("innerHTML") for word in secret)
+    assert not browser.driver.find_elements(By.CSS_SELECTOR, "#order, #class, #from, #threshold")
+    browser.type("m")
+    assert not first.find_element(By.CSS_SELECTOR, ".map").is_displayed()
+    browser.type("a")
+    assert "your vote atypical" in first.get_attribute("aria-label")
+    assert first.find_element(By.CSS_SELECTOR, ".map").is_displayed()
+    browser.type("u", Keys.ARROW_LEFT, "n")  # the second vote on the same figure is not blind
+    browser.fill("expert", "Anna")
+    browser.driver.refresh()
+    assert "Figure 3 of" in browser.find(".card.current").get_attribute("aria-label")  # where it ended
+    file = browser.download("review-Anna.csv")
+    table = pd.read_csv(file)
+    assert table["vote"].tolist() == ["atypical", "normal"]
+    assert table["blind"].tolist() == ["yes", "no"]
+    assert "1 of 2 votes were given without sight" in " ".join(read_reviews([file]).notes)
+
+
+def test_corrections_are_votes_of_the_first_who_gives_a_name(
+    browser: Window, answers: Answers, tmp_path: Path
+) -> None:
+    figures = answers.figures.assign(vote=pd.array([0, 1] + [pd.NA] * (FIGURES - 2), dtype="Int64"))
+    corrected = Answers(figures, answers.threshold, "2026-01-01T00:00:00.000+00:00", [])
+    page = review.Page("t", "s")
+    review.write_page(tmp_path / "page.html", page, corrected, drawn(2) * (FIGURES // 2))
+    browser.open(tmp_path / "page.html")
+    assert browser.votes() == {0: "normal", 1: "atypical"}
+    browser.fill("expert", "Anna")
+    assert browser.votes() == {0: "normal", 1: "atypical"}
+    browser.fill("expert", "Ben")
+    assert browser.votes() == {}
 
 
 def test_vote_by_pointer_and_what_a_screen_reader_hears(window: Window) -> None:
     cards = window.driver.find_elements(By.CSS_SELECTOR, ".card")
     assert cards[1].get_attribute("role") == "group"
     assert "model atypical, P(atypical) 0.98" in cards[1].get_attribute("aria-label")
-    button = cards[1].find_element(By.CSS_SELECTOR, "[data-vote=n]")
+    button = cards[1].find_element(By.CSS_SELECTOR, "[data-vote=normal]")
     assert button.accessible_name == "Vote normal"
     button.click()
     assert button.get_attribute("aria-pressed") == "true"
     assert "your vote normal" in cards[1].get_attribute("aria-label")
-    assert "normal. 1 of 150 voted" in window.status()
+    assert window.text("status").endswith("normal.")
     for control in window.driver.find_elements(By.CSS_SELECTOR, "form input, form select, form button"):
-        assert control.accessible_name, control.get_attribute("id")
-    for element in (button, *window.driver.find_elements(By.CSS_SELECTOR, "form button")):
+        assert control.accessible_name or not control.is_displayed(), control.get_attribute("id")
+    for element in (button, *window.driver.find_elements(By.CSS_SELECTOR, "#bar button")):
         assert element.size["height"] >= 44  # a fingertip
 
 
-def test_cards_are_made_as_they_are_scrolled_to(window: Window) -> None:
-    made = "return document.querySelectorAll('.card').length"
-    assert 60 <= window.run(made) < FIGURES
-    assert made_in_time(window, "scrollTo(0, document.body.scrollHeight)") == FIGURES
+def test_cards_are_made_as_they_are_scrolled_to(window: Window, pages: dict[str, Path]) -> None:
+    def made() -> int:
+        return window.run("return document.querySelectorAll('.card').length")
+
+    def all_after_scrolling() -> bool:
+        window.run("scrollTo(0, document.body.scrollHeight)")
+        return made() == FIGURES
+
+    assert 60 <= made() < FIGURES
+    waited(all_after_scrolling)
     window.run("refresh()")
+    window.fill("expert", "Anna")
     window.run("dispatchEvent(new Event('beforeprint'))")
-    assert window.run(made) == FIGURES
+    assert made() == FIGURES
+    printed = window.run("return $('printed').textContent")
+    assert printed.startswith("Votes of Anna, printed ")
+    assert printed.endswith(f"0 of {FIGURES} voted.")
+    window.open(pages["open"], height=20_000)  # a tall window is filled
+    waited(lambda: made() == FIGURES)
 
 
-def test_a_tall_window_is_filled_with_cards(window: Window) -> None:
-    metrics = {"width": 1000, "height": 9000, "deviceScaleFactor": 1, "mobile": False}
-    window.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    window.driver.refresh()
-    assert made_in_time(window) == FIGURES
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", ["open", "blind"])
+def test_page_fits_a_desk_a_tablet_and_a_phone(
+    browser: Window, pages: dict[str, Path], size: str, name: str
+) -> None:
+    width, height = SIZES[size]
+    browser.open(pages[name], width, height)
+    assert browser.run("return innerWidth") == width
+    assert browser.run("return document.documentElement.scrollWidth") <= width
+    assert browser.find(".card").rect["y"] < height * (
+        0.25 if size == "phone" else 0.45
+    )  # figures come first
+    side = {"open": 256, "blind": 512}[name]
+    assert browser.find(".pictures").size["width"] == min(side, browser.find(".card").size["width"] - 20)
+    browser.type(Keys.ARROW_RIGHT * 20)
+    bar, card = (browser.run("return document.querySelector(arguments[0]).getBoundingClientRect()", part)
+                 for part in ("#bar", ".card.current"))  # fmt: skip
+    assert browser.run("return scrollY") > 0
+    assert bar["top"] == 0  # in sight, above the figure that was scrolled to
+    assert bar["bottom"] <= card["top"] < height
+    for control in ("count", "undo", "download"):
+        assert browser.find(f"#{control}").is_displayed()
+    loaded = browser.run("return performance.getEntriesByType('resource').map(e => e.name)")
+    assert [entry for entry in loaded if not entry.startswith("data:")] == []
+    assert browser.driver.get_log("browser") == []
 
 
-def made_in_time(window: Window, before_each: str = "") -> int:
-    """Cards of the page, once all are made or ten seconds are over; runs `before_each` before each count."""
-    deadline = time.monotonic() + 10
-    while True:
-        count: int = window.run(before_each + "; return document.querySelectorAll('.card').length")
-        if count == FIGURES or time.monotonic() > deadline:
-            return count
-        time.sleep(0.05)
-
-
-def test_maps_are_laid_over_on_demand(window: Window) -> None:
-    overlay = window.driver.find_element(By.CSS_SELECTOR, ".card img.map")
-    assert not overlay.is_displayed()
-    window.run("document.activeElement.blur()")
-    window.type("m")
-    assert overlay.is_displayed()
-    assert window.run("return document.querySelector('.card img.map').naturalWidth") == 128
-
-
-@pytest.mark.parametrize("width", [820, 360])
-def test_page_fits_a_tablet_and_a_phone(window: Window, width: int) -> None:
-    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": True}
-    window.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    window.driver.refresh()
-    assert window.run("return innerWidth") == width
-    assert window.run("return document.documentElement.scrollWidth") <= width
-    loaded = window.run("return performance.getEntriesByType('resource').map(e => e.name)")
-    assert [name for name in loaded if not name.startswith("data:")] == []
-    logs = window.driver.get_log("browser")
-    assert logs == []
+def test_surroundings_and_scale_bar(browser: Window, pages: dict[str, Path]) -> None:
+    browser.open(pages["blind"])
+    for side, um in ((512, 64), (256, 32)):
+        assert browser.find(".pictures").size["width"] == side
+        assert browser.find(".scale").size["width"] == pytest.approx(side * 10 / um, abs=1)
+        # The patch, the middle half of the picture, has the same size either way.
+        assert browser.find(".picture").size["width"] == 512
+        browser.type("s")
 
 
 # ---- without a browser
@@ -278,19 +376,20 @@ def data_of(page: Path) -> dict[str, Any]:
     return json.loads(text)
 
 
-def test_page_holds_the_answers(page: Path, answers: pd.DataFrame) -> None:
-    data = data_of(page)
-    assert [row[0] for row in data["figures"]] == answers["image"].tolist()
-    assert [row[6] for row in data["figures"]] == answers["confidence"].tolist()
-    assert max(len(row[7]) + len(row[8]) for row in data["figures"]) <= 25_000
-    assert "<title>Test &lt;page&gt;</title>" in page.read_text()
+def test_page_holds_the_answers(pages: dict[str, Path], answers: Answers) -> None:
+    data = data_of(pages["open"])
+    for name in ("image", "confidence", "predicted"):
+        assert [figure[name] for figure in data["figures"]] == answers.figures[name].tolist()
+    assert data["threshold"] == THRESHOLD
+    assert "<title>Test &lt;page&gt;</title>" in pages["open"].read_text()
 
 
-def test_worst_picture_stays_below_the_limit(tmp_path: Path) -> None:
-    noise = np.random.default_rng(0).integers(0, 256, (1, 128, 128, 3), dtype=np.uint8)
-    (tmp_path / "p.csv").write_text("image,class,confidence\na.png,normal,0.1\n")
-    review.write_page(tmp_path / "p.html", review.read_answers(tmp_path / "p.csv"), noise, "p", "t")
-    assert 2_000 < len(data_of(tmp_path / "p.html")["figures"][0][7]) <= 25_000
+def test_worst_picture_stays_below_the_limit(answers: Answers, tmp_path: Path) -> None:
+    noise = [np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)]
+    one = Answers(answers.figures[:1], 0.5, "", [])
+    review.write_page(tmp_path / "p.html", review.Page("t", "p"), one, noise)
+    (figure,) = data_of(tmp_path / "p.html")["figures"]
+    assert 10_000 < len(figure["picture"]) <= review.MAX_PICTURE_BYTES
 
 
 @pytest.fixture
@@ -301,20 +400,29 @@ def slide(tmp_path: Path) -> tuple[Path, Path]:
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".geojson"])
-def test_pages_from_slides(suffix: str, slide: tuple[Path, Path], tmp_path: Path, make_bundle: Make) -> None:
+def test_pages_from_slides(
+    suffix: str,
+    slide: tuple[Path, Path],
+    tmp_path: Path,
+    make_bundle: Make,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     output, page = tmp_path / f"answers{suffix}", tmp_path / "page.html"
     model = str(make_bundle())
     assert amf(["slide", *map(str, slide), "--output", str(output), "--model", model]) == 0
-    with_maps = ["--maps", "--model", model] if suffix == ".csv" else []
-    assert amf(["review", str(output), "--output", str(page), *with_maps]) == 0
-    data = data_of(page)
-    assert data["slides"] == [str(slide[0])]
+    with_maps = ["--maps"] if suffix == ".csv" else []
+    assert amf(["review", str(output), "--output", str(page), "--model", model, *with_maps]) == 0
+    assert ("maps: 100%" in capfd.readouterr().err) == bool(with_maps)  # with the time left
+    figures = data_of(page)["figures"]
+    assert {figure["slide"] for figure in figures} == {str(slide[0])}
     centres = pd.read_csv(slide[1])
-    assert [row[3:5] for row in data["figures"]] == centres.to_numpy().tolist()
-    for row, patch in zip(data["figures"], drawn(4), strict=True):
-        picture = np.asarray(Image.open(review.io.BytesIO(review.base64.b64decode(row[7]))).convert("RGB"))
-        assert np.abs(picture.astype(int) - patch).mean() < 12  # WebP loses noise, not the figure
-        assert (row[8] is not None) == bool(with_maps)
+    assert [[figure["x"], figure["y"]] for figure in figures] == centres.to_numpy().tolist()
+    for figure, patch in zip(figures, drawn(4), strict=True):
+        picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(figure["picture"]))).convert("RGB"))
+        assert picture.shape == (256, 256, 3)
+        centre = picture[64:192, 64:192].astype(int)
+        assert np.abs(centre - patch).mean() < 12  # WebP loses noise, not the figure
+        assert bool(figure["map"]) == bool(with_maps)
 
 
 def test_pages_from_files_and_stacks(tmp_path: Path, make_bundle: Make) -> None:
@@ -323,10 +431,26 @@ def test_pages_from_files_and_stacks(tmp_path: Path, make_bundle: Make) -> None:
     patches = np.stack(drawn(3))
     Image.fromarray(patches[0]).save(images / "one.png")
     save_tiff(images / "stack.tiff", patches[1:])
-    model = str(make_bundle())
+    model = ["--model", str(make_bundle())]
     output, page = tmp_path / "p.csv", tmp_path / "page.html"
-    assert amf(["predict", str(images), "--output", str(output), "--model", model]) == 0
-    assert amf(["review", str(output), "--output", str(page)]) == 2  # the images are not here
-    assert amf(["review", str(output), "--output", str(page), "--root", str(images)]) == 0
-    rows = data_of(page)["figures"]
-    assert [row[:2] for row in rows] == [["one.png", None], ["stack.tiff", 0], ["stack.tiff", 1]]
+    assert amf(["predict", str(images), "--output", str(output), *model]) == 0
+    assert amf(["review", str(output), "--output", str(page), *model]) == 2  # the images are not here
+    assert amf(["review", str(output), "--output", str(page), "--root", str(images), *model]) == 0
+    figures = data_of(page)["figures"]
+    named = [[figure["image"], figure["page"]] for figure in figures]
+    assert named == [["one.png", None], ["stack.tiff", 0], ["stack.tiff", 1]]
+
+    def votes(expert: str, said: str) -> str:
+        rows = [f"{name},{'' if number is None else number},,,,{vote},{expert},2026-01-01T00:00:00Z"
+                for (name, number), vote in zip(named, said.split(), strict=True)]  # fmt: skip
+        path = tmp_path / f"{expert}.csv"
+        path.write_text("\n".join(["image,page,slide,x,y,vote,expert,time", *rows]))
+        return str(path)
+
+    command = ["review", str(output), "--output", str(page), "--root", str(images), *model, "--disagreed"]
+    anna = votes("Anna", "atypical normal unsure")
+    assert amf([*command, anna, votes("Ben", "atypical atypical normal")]) == 0
+    (only,) = data_of(page)["figures"]
+    assert [only["image"], only["page"]] == ["stack.tiff", 0]
+    assert not any(name in page.read_text() for name in ("Anna", "Ben"))
+    assert amf([*command, anna, votes("Cleo", "atypical normal normal")]) == 2

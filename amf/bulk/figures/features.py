@@ -68,6 +68,16 @@ def read_features(path: Path, content: Any, wanted: Wanted) -> GivenFigures:
     return given
 
 
+def features_of(path: Path, content: Any) -> Iterator[Any]:
+    """Every feature of a FeatureCollection, an array or one feature; children come behind their parents.
+
+    Raises
+    ------
+    DataError : the JSON holds no features.
+    """
+    return _flat(_collection(path, content)["features"])
+
+
 def _collection(path: Path, content: Any) -> dict[str, Any]:
     """A FeatureCollection around whatever holds features."""
     if isinstance(content, list):

@@ -30,12 +30,7 @@ def read_figures(path: Path, wanted: Wanted) -> GivenFigures:
     DataError : no such file, of no known kind, it knows other slides only, or it holds no figure and nothing
         that is refused.
     """
-    try:
-        with path.open("rb") as file:
-            start = file.read(512)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
-    given = _read(path, start, wanted)
+    given = _read(path, wanted)
     if not given.figures:
         remedy = ": --class NAME takes another class" if any(given.passed_over) else ""
         raise DataError(f"{given.summary(path)}; expected some{remedy}")
@@ -47,18 +42,37 @@ def read_figures(path: Path, wanted: Wanted) -> GivenFigures:
     return given
 
 
-def _read(path: Path, start: bytes, wanted: Wanted) -> GivenFigures:
+def read_any_json(path: Path) -> Any:
+    """The JSON of a file, plain, gzipped or the only one in a zip; None where it is of another kind.
+
+    Raises
+    ------
+    DataError : no such file, or it is packed or JSON and cannot be read.
+    """
+    start = _start(path)
+    if start.startswith((b"\x1f\x8b", b"PK\x03\x04", b"PK\x05\x06")):
+        return _unpacked(path, gzipped=start.startswith(b"\x1f"))
+    return read_json(path) if start.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"[") else None
+
+
+def _read(path: Path, wanted: Wanted) -> GivenFigures:
+    start = _start(path)
     if start.startswith(b"SQLite format 3\0"):
         return read_store(path, wanted) if is_store(path) else read_database(path, wanted)
-    if start.startswith((b"\x1f\x8b", b"PK\x03\x04", b"PK\x05\x06")):
-        content = _unpacked(path, gzipped=start.startswith(b"\x1f"))
-    elif start.startswith(b"PAR1") or start.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] not in (b"{", b"["):
+    content = read_any_json(path)
+    if content is None:
         return read_table(path, wanted, parquet=start.startswith(b"PAR1"))
-    else:
-        content = read_json(path)
     if isinstance(content, dict) and {"images", "annotations"} <= content.keys():
         return read_boxes(path, content, wanted)
     return read_features(path, content, wanted)
+
+
+def _start(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(512)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 def _unpacked(path: Path, gzipped: bool) -> Any:
