@@ -134,7 +134,7 @@ def photograph(page: Path) -> None:
         take_screenshot(page.resolve(), DOCS / "slides-review.png", Path(name) / "first", 1100, 800)
         shown = Path(name) / "maps.html"
         ticked = page.read_text().replace('<input id="maps"', '<input id="maps" checked', 1)
-        shown.write_text(ticked.replace("<body>", '<body class="maps">', 1))
+        shown.write_text(ticked.replace('<body class="wide">', '<body class="wide maps">', 1))
         take_screenshot(shown, DOCS / "slides-review-maps.png", Path(name) / "second", 1100, 800)
 
 

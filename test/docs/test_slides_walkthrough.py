@@ -27,7 +27,7 @@ def test_every_command_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cap
             assert command[0] == "amf"
             assert amf(command[1:]) == 0, command
         said[command[1]] = capsys.readouterr().out
-    assert len(COMMANDS) == 10
+    assert len(COMMANDS) == 11
 
     demo = tmp_path / "build" / "demo"
     figures = make_slides_example.FIGURES
