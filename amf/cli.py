@@ -150,7 +150,7 @@ def main(argv: list[str] | None = None) -> int:
         if package in ("", "amf"):  # a bug of ours, not a missing package
             raise
         extra = EXTRA_OF.get(package, "train")
-        remedy = f"run `pip install 'amf[{extra}]'`, in a checkout '.[{extra}]'"
+        remedy = f"run `pip install '.[{extra}]'` in the checkout, or install the wheel with [{extra}]"
         return _refuse(f"`{name}` needs the package {package}, which is not installed: {remedy}", 2)
     return _refuse(f"{name} was interrupted", code) if code == Interrupted.exit_code else code
 

@@ -147,7 +147,8 @@ def test_a_command_whose_extra_is_absent_names_it(plain: Environment, command: l
     (sentence,) = done.stderr.splitlines()
     assert sentence.startswith(f"`amf {command[0]}` needs the package ")
     assert sentence.endswith(
-        f"which is not installed: run `pip install 'amf[{extra}]'`, in a checkout '.[{extra}]'"
+        f"which is not installed: run `pip install '.[{extra}]'` in the checkout, "
+        f"or install the wheel with [{extra}]"
     )
 
 

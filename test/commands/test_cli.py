@@ -143,7 +143,7 @@ def test_a_package_that_is_not_installed_is_one_sentence_with_its_remedy(
     monkeypatch.setattr("amf.model.bundle.load", missing)
     assert said(capsys, "inspect", "a") == (
         f"`amf inspect` needs the package {package}, which is not installed: "
-        f"run `pip install 'amf[{extra}]'`, in a checkout '.[{extra}]'"
+        f"run `pip install '.[{extra}]'` in the checkout, or install the wheel with [{extra}]"
     )
 
 
