@@ -1,28 +1,18 @@
 """What would be scored in silence though it is something else: regions, look-alikes, other scenes, shares."""
 
-import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from amf.bulk.figures.given import GivenFigures, Wanted
 from amf.bulk.figures.read import read_figures
 from amf.errors import DataError
+from test.support.figures import places, read
 from test.support.slides import write_sliderunner
 
 MEASURED = "Image\tObject type\tClassification\tROI\tCentroid X µm\tCentroid Y µm"
-
-
-def read(path: Path, content: Any, **options: Any) -> GivenFigures:
-    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
-    return read_figures(path, Wanted(path.parent / "slide.tif", **options))
-
-
-def places(given: GivenFigures) -> list[tuple[float, float]]:
-    return [(figure.x, figure.y) for figure in given.figures if not figure.fault]
 
 
 def faults(given: GivenFigures) -> list[str]:

@@ -9,23 +9,14 @@ import numpy as np
 import pytest
 import shapely
 
-from amf.bulk.figures.given import Wanted
-from amf.bulk.figures.read import read_figures
 from amf.bulk.slides import open_work
 from amf.cli import main as amf
 from amf.errors import DataError
+from test.support.figures import places, read
 from test.support.slides import write_scn
 from test.support.stores import detections, write_store
 
 CENTRES = [(75, 81), (225.5, 81), (375, 231)]
-
-
-def read(path: Path, **options: Any) -> Any:
-    return read_figures(path, Wanted(path.parent / "slide.tif", **options))
-
-
-def places(given: Any) -> list[tuple[float, float]]:
-    return [(figure.x, figure.y) for figure in given.figures if not figure.fault]
 
 
 @pytest.mark.parametrize("compression", ["zlib", None])
