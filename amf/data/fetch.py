@@ -47,11 +47,6 @@ def fetch(
         that are whole are kept, and the next call goes on with the others.
     """
     wanted = dataset(name)
-    if unknown := set(names or {}) - set(wanted.places):
-        expected = ", ".join(wanted.places)
-        raise DataError(
-            f"{name}: `amf data` reads no {', '.join(sorted(unknown))}, expected one of {expected}"
-        )
     places = {**wanted.places, **(names or {})}
     absent = {place: published for place, published in places.items() if not (root / place).exists()}
     if not absent:

@@ -5,6 +5,7 @@ All other modules ask here, so that a word is understood alike in every table an
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 from amf.errors import DataError
 
@@ -71,8 +72,13 @@ def names_mitotic_figure(category: object) -> bool | None:
 
 
 def _key(value: object) -> str:
+    return _word(str(value))
+
+
+@lru_cache(maxsize=1024)
+def _word(text: str) -> str:
     """A word without case, spaces and signs; "0" or "1" for "1.0" and the like, another number as it is."""
-    text = str(value).strip().casefold()
+    text = text.strip().casefold()
     if number := re.fullmatch(r"[+]?([01])([.,]0*)?", text):
         return number[1]
     return text if re.search("[0-9]", text) else "".join(filter(str.isalnum, text))

@@ -62,7 +62,7 @@ def test_the_hash_sees_every_column_and_the_order() -> None:
         ("label", "", r"row 3: label is empty, expected a value"),
         ("x", "1.5", r"row 3: the x is '1\.5', expected a whole number"),
         ("soft_label", "1.5", r"row 3: soft_label is '1\.5'"),
-        ("soft_label", "0.123", r"row 3: expected that soft_label is the mean of votes"),
+        ("soft_label", "0.123", r"row 3: soft_label is 0\.123, expected the mean of the votes '"),
         ("votes", "1x", r"row 3: votes is '1x'"),
         ("domain", "", r"row 3: domain is ''"),
         ("image", "drawn/0000.png", r"row 3: image 'drawn/0000\.png' appears a second time"),

@@ -99,16 +99,16 @@ def reading_of(
     records: Iterable[tuple[str, Mapping[Any, Any]]],
     figure_of: Callable[[Mapping[Any, Any]], Figure],
     skip_bad: bool,
-    repeats: bool = False,
 ) -> Reading:
     """Turn the rows of a published file into a patch table; every row is either used or in `removed`.
+
+    A row that repeats an earlier one word for word is left out and listed, as OMG-Octo has some.
 
     Parameters
     ----------
     records: (place, row) pairs as `read_records` yields them.
     figure_of: makes one figure; a DataError says why a row is none, Undecided why it is left out.
     skip_bad: list an unusable row in `removed` instead of raising.
-    repeats: the publisher is known to list some figures twice, word for word; the copies are then left out.
 
     Raises
     ------
@@ -120,7 +120,7 @@ def reading_of(
     for given, (place, record) in enumerate(records, start=1):  # noqa: B007  counted to be accounted for
         try:
             figure = figure_of(record)
-            if repeats and figures.get(figure.image) == figure:
+            if figures.get(figure.image) == figure:
                 removed.append({**vars(figure), "reason": LISTED_TWICE, "detail": place})
                 continue
             if figure.image in figures:

@@ -20,6 +20,4 @@ class OmgOcto(Source):
     def read(self, root: Path, skip_bad: bool = False) -> Reading:
         """See Source.read."""
         records = read_records(root / self.labels, COLUMNS.names())
-        return reading_of(
-            records, lambda row: figure_of(row, "OMG-Octo", self.patches, COLUMNS), skip_bad, repeats=True
-        )
+        return reading_of(records, lambda row: figure_of(row, "OMG-Octo", self.patches, COLUMNS), skip_bad)
