@@ -28,11 +28,6 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=4743, help="with --serve; default: 4743, the platform's")
     arguments = parser.parse_args()
 
-    for descriptor in range(3):  # where one is closed, the first file opened would take its place
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)
     built_in = Path(__file__).resolve().parent / "model"
     model = arguments.model or (PLATFORM_MODEL if (PLATFORM_MODEL / "bundle.json").is_file() else built_in)
     digest.begin(model)  # while torch is imported, which takes a second and needs one core
@@ -57,6 +52,6 @@ def main() -> int:
 if __name__ == "__main__":
     code = main()
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, AttributeError):  # full or closed: the answer is on disk all the same
+        with suppress(OSError):  # a full disk takes no log: the answer is there all the same
             stream.flush()
     os._exit(code)  # unloading torch would take a tenth of the job

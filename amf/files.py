@@ -45,6 +45,12 @@ def write_text(path: Path, text: str, error: type[AmfError] = DataError) -> None
         partial.write_text(text, encoding="utf-8")
 
 
+def check_regular(path: Path) -> None:
+    """Raise OSError where a path is no file: opening a pipe would wait for its writer."""
+    if path.exists() and not path.is_file():
+        raise OSError(f"it is {'a folder' if path.is_dir() else 'no regular file'}")
+
+
 def folder_to_write(text: str) -> Path:
     """The folder that a command is told to write into, which need not be there yet: the type of an argument.
 
@@ -76,8 +82,5 @@ def _check_can_be_made(path: Path, refusal: str) -> None:
             raise DataError(f"{refusal}: {above} is not a folder")
         with tempfile.TemporaryFile(dir=above):
             pass  # whatever may forbid it: rights, a read-only disk, a file system that takes no files
-        longest = os.pathconf(above, "PC_NAME_MAX")
-        if any(len(os.fsencode(part)) > longest for part in path.parts):
-            raise DataError(f"{refusal}: a name in it is longer than {longest} bytes")
     except OSError as fault:
         raise DataError(f"{refusal}: {fault.strerror or fault}") from fault

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from amf.errors import AmfError, DataError, RecipeError
+from amf.files import check_regular
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -31,10 +32,7 @@ def read_text(path: Path, error: type[AmfError] = DataError) -> str:
     error : no such file, no regular file, or not UTF-8.
     """
     try:
-        if path.exists() and not path.is_file():  # opening a pipe would wait for its writer
-            raise error(
-                f"{path} is {'a folder' if path.is_dir() else 'no regular file'}, expected a text file"
-            )
+        check_regular(path)
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as fault:
         raise error(f"{path}: no such file") from fault

@@ -1,4 +1,4 @@
-"""One picture as 8-bit RGB, or why it is none: the gate that every patch passes, whatever reads it."""
+"""Decode one picture to 8-bit RGB, or raise JobError; whatever reads a patch uses it."""
 
 import re
 from pathlib import Path
@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from amf.errors import AmfError, JobError
+from amf.files import check_regular
 from amf.inference.tiff import (
     BITS_PER_SAMPLE,
     planes_described,
@@ -40,13 +41,14 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
         or more than one picture of that size.
     """
     try:
-        if not path.is_file():  # opening a pipe would wait for its writer
-            raise JobError(f"{path} is no regular file" if path.exists() else f"{path}: no such file")
+        check_regular(path)
         with Image.open(path, formats=FORMATS) as image:
             _check_single(image, path)
             return rgb_pixels(image, str(path))
     except AmfError:
         raise
+    except FileNotFoundError as error:
+        raise JobError(f"{path}: no such file") from error
     except UnidentifiedImageError as error:
         raise JobError(f"{path} is not an image that can be read, expected {', '.join(FORMATS)}") from error
     except Exception as error:  # Pillow meets damaged files with a dozen exception types

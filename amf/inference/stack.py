@@ -13,6 +13,7 @@ from PIL import (
 )
 
 from amf.errors import JobError, account
+from amf.files import check_regular
 from amf.inference.mha import read_mha
 from amf.inference.picture import rgb_pixels
 from amf.inference.tiff import (
@@ -31,9 +32,6 @@ SUFFIXES = (".tif", ".tiff", ".mha")
 MAX_FILE_BYTES = 2 * MAX_PAGES * PATCH_PX * PATCH_PX * 4
 """Twice what that many pages need uncompressed and with alpha: the most that is ever read into memory."""
 
-MAX_TILE_PX = 1024
-"""A tile may be larger than its page, and the decoder allocates all of it."""
-
 PLANAR_CONFIGURATION, SEPARATE_PLANES = 284, 2
 STRIP_OFFSETS, ROWS_PER_STRIP, TILE_WIDTH, TILE_LENGTH = 273, 278, 322, 323
 """TIFF tags, and the values of them that are meant."""
@@ -51,8 +49,7 @@ def read_stack(path: Path) -> NDArray[np.uint8]:
     JobError : the file is not a TIFF or MHA stack of 8-bit colour pages of 128 x 128 px.
     """
     try:
-        if not path.is_file():  # opening a pipe would wait for its writer
-            raise JobError(f"{path} is not a regular file, expected a TIFF or MHA stack")
+        check_regular(path)
         size = path.stat().st_size
         if not 0 < size <= MAX_FILE_BYTES:
             found = f"holds {size} bytes" if size else "is empty"
@@ -107,20 +104,15 @@ def page_pixels(image: Image.Image, where: str) -> NDArray[np.uint8]:
     if image.size != (PATCH_PX, PATCH_PX):
         raise JobError(f"{where} is {image.width} x {image.height} px, expected {PATCH_PX} x {PATCH_PX}")
     tags = tags_of(image)
-    tile = tags.get(TILE_WIDTH, 0), tags.get(TILE_LENGTH, 0)
-    if max(tile) > MAX_TILE_PX:
-        raise JobError(f"{where} has tiles of {tile[0]} x {tile[1]} px, expected at most {MAX_TILE_PX}")
     if tags:
-        _check_page_is_whole(
-            tags, tile if max(tile) else (PATCH_PX, tags.get(ROWS_PER_STRIP, PATCH_PX)), where
-        )
+        _check_page_is_whole(tags, where)
     return rgb_pixels(image, where)
 
 
-def _check_page_is_whole(tags: Any, part: tuple[int, int], where: str) -> None:
-    """Refuse a page that lacks strips or tiles of `part` px: Pillow leaves those pixels as they are."""
-    if min(part) < 1:
-        raise JobError(f"{where} has strips or tiles of {part[0]} x {part[1]} px, expected at least 1 x 1")
+def _check_page_is_whole(tags: Any, where: str) -> None:
+    """Refuse a page that lacks strips or tiles: Pillow leaves those pixels as they are."""
+    strip = PATCH_PX, tags.get(ROWS_PER_STRIP, PATCH_PX)
+    part = tags.get(TILE_WIDTH, strip[0]), tags.get(TILE_LENGTH, strip[1])
     planes = len(tags[BITS_PER_SAMPLE]) if tags.get(PLANAR_CONFIGURATION) == SEPARATE_PLANES else 1
     expected = math.ceil(PATCH_PX / part[0]) * math.ceil(PATCH_PX / part[1]) * planes
     found = len(tags.get(TILE_OFFSETS) or tags.get(STRIP_OFFSETS, ()))

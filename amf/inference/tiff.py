@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import re
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -20,9 +19,6 @@ IMAGE_DEPTH, TILE_DEPTH = 32997, 32998  # of a volume in one directory
 METAMORPH_PLANES = 33629  # holds one entry a plane
 SUB_DIRECTORIES, EXIF, GPS = 330, 34665, 34853
 """TIFF tags, and the values of them that are meant."""
-
-MAX_ENTRIES = 1000
-"""Of a directory that is looked into; common are 20."""
 
 VALUE_BYTES = {3: 2, 4: 4, 5: 8, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 """Of one value of a TIFF type; 1 of the others."""
@@ -66,10 +62,6 @@ def walk_directories(file: BinaryIO, path: Path) -> tuple[int, float]:
         file.seek(offset)
         entries = number(count_size)
         other -= count_size + entries * entry_size + word
-        if entries > MAX_ENTRIES:
-            other = -math.inf
-            file.seek(entries * entry_size, os.SEEK_CUR)
-            continue
         content = file.read(entries * entry_size)
         for at in range(0, len(content), entry_size):
             tag, kind = (int.from_bytes(content[at + k : at + k + 2], order) for k in (0, 2))

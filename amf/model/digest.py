@@ -1,4 +1,4 @@
-"""SHA-256 of the weight files, begun before torch is even imported: hashing leaves the interpreter free."""
+"""SHA-256 of the weight files, begun before torch is imported: hashing leaves the interpreter free."""
 
 import contextlib
 import hashlib
@@ -7,12 +7,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 FILE_NAME = "bundle.json"
-MAX_DESCRIPTION_BYTES = 4 << 20
-"""A longer bundle.json is none: ours, with all of its provenance, holds some thousand bytes."""
-
-MAX_WEIGHTS_BYTES = 64 << 30
-"""More than any member has: hashing is not begun for what loading will refuse by its size."""
-
 BLOCK_BYTES = 32 << 20
 """Read at once: between two blocks the thread waits for the interpreter, up to 5 ms while others import."""
 
@@ -23,25 +17,13 @@ _begun: dict[Path, Future[str]] = {}
 def begin(folder: Path) -> None:
     """Start hashing the weights that bundle.json names, which also brings them into the page cache.
 
-    Says nothing of a bundle that is none, nor of its signature: loading does, and it names the fault.
+    Ignores an invalid bundle; `bundle.load` reports it.
     """
-    with contextlib.suppress(OSError, ValueError, LookupError, TypeError, RecursionError):
-        for member in json.loads(read_description(folder))["members"]:
-            path = folder / Path(member["weights"]).name
-            if path in _begun or not path.is_file():  # opening a pipe would wait for its writer
-                continue
-            if path.stat().st_size <= MAX_WEIGHTS_BYTES:
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+        for member in json.loads((folder / FILE_NAME).read_bytes())["members"]:
+            path = folder / member["weights"]
+            if path not in _begun:
                 _begun[path] = _pool.submit(_sha256, path)
-
-
-def read_description(folder: Path) -> bytes:
-    """The bytes of bundle.json, which has a bound. Raises OSError."""
-    path = folder / FILE_NAME
-    if path.exists() and not path.is_file():  # opening a pipe would wait for its writer
-        raise OSError("it is not a regular file")
-    if not 0 < (size := path.stat().st_size) <= MAX_DESCRIPTION_BYTES:
-        raise OSError(f"it holds {size} bytes, expected 1 to {MAX_DESCRIPTION_BYTES}")
-    return path.read_bytes()
 
 
 def file_digest(path: Path) -> str:

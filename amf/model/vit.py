@@ -29,9 +29,9 @@ COUNTS = ("img_size", "patch_size", "embed_dim", "depth", "num_heads", "reg_toke
 DEFAULTS = {"no_embed_class": False, "dynamic_img_size": False, "global_pool": "token"}
 
 
-def shape_of(model_name: object, pool: object, options: Mapping[str, Any]) -> dict[str, Any] | None:
+def shape_of(model_name: str, pool: str, options: Mapping[str, Any]) -> dict[str, Any] | None:
     """The arguments of Vit that timm's name and options come to; None for any network that Vit is not."""
-    if not isinstance(model_name, str) or model_name not in SHAPES or pool not in ("cls", "cls+mean"):
+    if model_name not in SHAPES or pool not in ("cls", "cls+mean"):
         return None
     shape = {**DEFAULTS, **SHAPES[model_name], **options}
     layers = shape.pop("mlp_layer", None), shape.pop("act_layer", None), shape.pop("global_pool")
@@ -39,15 +39,9 @@ def shape_of(model_name: object, pool: object, options: Mapping[str, Any]) -> di
         return None
     if shape.keys() != {*COUNTS, "mlp_ratio", "init_values", "no_embed_class", "dynamic_img_size"}:
         return None
-    if not all(type(shape[name]) is int and shape[name] > 0 for name in COUNTS):
-        return None
-    if not all(type(shape[name]) is float and shape[name] > 0 for name in ("mlp_ratio", "init_values")):
-        return None
-    if not all(type(shape[name]) is bool for name in ("no_embed_class", "dynamic_img_size")):
-        return None
-    hidden = int(shape["embed_dim"] * shape["mlp_ratio"])
-    fits = shape["embed_dim"] % shape["num_heads"] == 0 and hidden > 0 and hidden % 2 == 0
-    return shape if fits and shape["img_size"] >= shape["patch_size"] else None
+    if not all(shape[name] for name in ("reg_tokens", "init_values")):
+        return None  # timm leaves these layers out
+    return shape
 
 
 class Vit(nn.Module):

@@ -1,8 +1,7 @@
 """Stacks that are refused, each with its sentence, and unusual ones that are read, each with its pixels."""
 
+import gzip
 import io
-import os
-import pickle
 import zlib
 from typing import Any
 
@@ -12,7 +11,6 @@ from PIL import Image
 
 from test.support.made import (
     ASCII,
-    DOUBLE,
     FLOAT,
     LONG,
     RATIONAL,
@@ -59,22 +57,24 @@ def tiles(size: int) -> list[bytes]:
     return [FIRST[y : y + size, x : x + size].tobytes() for y in steps for x in steps]
 
 
+def compressed_mha(pixels: bytes) -> bytes:
+    return mha(pixels, 3, CompressedData=True)
+
+
 PLAIN = tiff([rgb_page(p) for p in PAGES])
 
 GREY = {"PHOTOMETRIC": (SHORT, [1]), "SAMPLES": (SHORT, [1])}
+
+GREY_8 = {**GREY, "BITS": (SHORT, [8])}
 
 TILED = {"TILE_WIDTH": (LONG, [64]), "TILE_HEIGHT": (LONG, [64])}
 
 SAME_PIXELS = Page([], {Tag.OFFSETS: (LONG, [8]), Tag.COUNTS: (LONG, [PAGE_BYTES])})  # as the first page
 
-HUGE = [2**31 - 1]
-
 BAD_STACKS: dict[str, tuple[str, bytes, str]] = {
     "zero bytes": ("a.tif", b"", "is empty"),
     "text": ("a.tif", b"this is not an image" * 50, "is not a TIFF"),
     "a PNG": ("a.tif", encoded("PNG"), "is not a TIFF"),
-    "a GIF": ("a.tiff", encoded("GIF"), "is not a TIFF"),
-    "a pickle": ("a.tif", pickle.dumps(PAGES), "is not a TIFF"),
     "a MetaImage named TIFF": ("a.tif", mha(RAW, 3), "is not a TIFF"),
     "a TIFF named MetaImage": ("a.mha", PLAIN, "is not an MHA stack"),
     "a header alone": ("a.tif", PLAIN[:8], "behind its end"),
@@ -82,7 +82,6 @@ BAD_STACKS: dict[str, tuple[str, bytes, str]] = {
     "cut in a page": ("a.tif", PLAIN[:60_000], "behind its end"),
     "cut in the last directory": ("a.tif", PLAIN[:-30], "behind its end"),
     "cut before the last link": ("a.tif", PLAIN[:-2], "behind its end"),
-    "a directory without entries": ("a.tif", b"II*\0\x08\0\0\0" + bytes(6), "is not a TIFF"),
     "a directory that follows itself": (
         "a.tif",
         tiff([rgb_page(FIRST)], after_last=OWN_DIRECTORY),
@@ -94,12 +93,7 @@ BAD_STACKS: dict[str, tuple[str, bytes, str]] = {
         "page 3 is followed by an earlier page",
     ),
     "a next page behind the end": ("a.tif", tiff([rgb_page(FIRST)], after_last=10**9), "behind its end"),
-    "a next page in the header": ("a.tif", tiff([rgb_page(FIRST)], after_last=1), "a.tif"),
-    "10,000 pages": (
-        "a.tif",
-        tiff([rgb_page(FIRST)] + [SAME_PIXELS] * 9999),
-        "holds more than 1024 pages",
-    ),
+    "1,025 pages": ("a.tif", tiff([rgb_page(FIRST)] + [SAME_PIXELS] * 1024), "holds more than 1024 pages"),
     "another size": ("a.tif", page(RAW, HEIGHT=(SHORT, [64])), "page 1 is 128 x 64 px, expected 128 x 128"),
     "another size on page 2": (
         "a.tif",
@@ -107,95 +101,39 @@ BAD_STACKS: dict[str, tuple[str, bytes, str]] = {
         "page 2 is 96 x 128 px",
     ),
     "no width": ("a.tif", page(RAW, WIDTH=None), "a.tif"),
-    "a width that is text": ("a.tif", page(RAW, WIDTH=(ASCII, b"128\0")), "a.tif"),
-    "a width of nothing": ("a.tif", page(RAW, WIDTH=(SHORT, [0])), "a.tif"),
     "a width of NaN": ("a.tif", page(RAW, WIDTH=(FLOAT, [float("nan")])), "a.tif"),
-    "4,611,686,014,132,420,609 declared pixels": (
-        "a.tif",
-        page(RAW, WIDTH=(LONG, HUGE), HEIGHT=(LONG, HUGE)),
-        "a.tif",
-    ),
     "a bomb: 10,000 x 10,000 px in 300 kB": (
         "a.tif",
         deflated(bytes(10**8), WIDTH=(LONG, [10**4]), HEIGHT=(LONG, [10**4])),
         "page 1 is 10000 x 10000 px",
     ),
-    "1 bit": (
-        "a.tif",
-        page(bytes(2048), BITS=(SHORT, [1]), **GREY),
-        "holds mode 1 with 1 bits a sample, expected 8-bit colour",
-    ),
+    "1 bit": ("a.tif", page(bytes(2048), BITS=(SHORT, [1]), **GREY), "holds mode 1 with 1 bits a sample"),
     "8-bit grey": ("a.tif", page(bytes(16384), BITS=(SHORT, [8]), **GREY), "holds mode L"),
-    "8-bit grey with alpha": (
-        "a.tif",
-        page(
-            bytes(32768),
-            BITS=(SHORT, [8, 8]),
-            PHOTOMETRIC=(SHORT, [1]),
-            SAMPLES=(SHORT, [2]),
-            EXTRA_SAMPLES=(SHORT, [2]),
-        ),
-        "holds mode LA",
-    ),
     "grey on page 2": (
         "a.tif",
-        tiff(
-            [
-                rgb_page(FIRST),
-                Page(
-                    [RAW], {Tag.BITS: (SHORT, [8]), Tag.PHOTOMETRIC: (SHORT, [1]), Tag.SAMPLES: (SHORT, [1])}
-                ),
-            ]
-        ),
+        tiff([rgb_page(FIRST), Page([RAW], {Tag[name]: value for name, value in GREY_8.items()})]),
         "page 2 holds mode L",
     ),
-    "16-bit grey": ("a.tif", page(RAW, BITS=(SHORT, [16]), **GREY), "16 bits a sample"),
     "16-bit RGB": ("a.tif", page(RAW, BITS=(SHORT, [16] * 3)), "16 bits a sample"),
-    "floats": (
-        "a.tif",
-        page(RAW, BITS=(SHORT, [32]), SAMPLE_FORMAT=(SHORT, [3]), **GREY),
-        "holds mode F",
-    ),
     "signed RGB": ("a.tif", page(RAW, SAMPLE_FORMAT=(SHORT, [2, 2, 2])), "a.tif"),
-    "RGB of uneven bits": ("a.tif", page(RAW, BITS=(SHORT, [8, 8, 16])), "a.tif"),
-    "65,535 samples": ("a.tif", page(RAW, SAMPLES=(SHORT, [65535])), "a.tif"),
     "no offsets": ("a.tif", page(RAW, OFFSETS=None), "a.tif"),
     "pixels behind the end": ("a.tif", page(RAW, OFFSETS=(LONG, [10**8])), "truncated"),
     "compressed pixels behind the end": ("a.tif", deflated(RAW, OFFSETS=(LONG, [10**8])), "is damaged"),
-    "4 GB of compressed pixels declared": ("a.tif", deflated(RAW, COUNTS=(LONG, [2**32 - 1])), "is damaged"),
     "Deflate that stops early": ("a.tif", deflated(RAW[:20_000]), "page 1 is damaged"),
     "Deflate that is none": ("a.tif", page(RAW, COMPRESSION=(SHORT, [8])), "page 1 is damaged"),
     "LZW that is none": ("a.tif", page(b"\0" * 99, COMPRESSION=(SHORT, [5])), "page 1 is damaged"),
-    "JPEG that is none": (
-        "a.tif",
-        page(RAW, COMPRESSION=(SHORT, [7]), PHOTOMETRIC=(SHORT, [6])),
-        "page 1 is damaged",
-    ),
     "an unknown compression": ("a.tif", page(RAW, COMPRESSION=(SHORT, [999])), "a.tif"),
     "a third of the planes": (
         "a.tif",
         page(FIRST[..., 0].tobytes(), PLANAR=(SHORT, [2])),
         "1 strips or tiles, expected 3",
     ),
-    "tiles that take 1.6 GB": (
-        "a.tif",
-        deflated(b"", TILE_WIDTH=(LONG, [16384]), TILE_HEIGHT=(LONG, [32768])),
-        "has tiles of 16384 x 32768 px, expected at most 1024",
-    ),
-    "tiles of nothing": ("a.tif", page(*tiles(64), **{**TILED, "TILE_WIDTH": (LONG, [0])}), "a.tif"),
     "a missing tile": ("a.tif", page(*tiles(64)[:3], **TILED), "holds 3 strips or tiles, expected 4"),
-    "big-endian BigTIFF": ("a.tif", tiff([rgb_page(FIRST)], order=">", big=True), "is not a TIFF"),
+    "tiles of nothing": ("a.tif", page(*tiles(64), **{**TILED, "TILE_WIDTH": (LONG, [0])}), "a.tif"),
     "MHA: text": ("a.mha", b"this is not an image\n" * 50, "is not an MHA stack: its header holds 'this is"),
-    "MHA: a header without end": ("a.mha", b"Comment = x" * 10_000, "is not an MHA stack"),
-    "MHA: 1,000 fields": ("a.mha", b"".join(b"K%d = v\n" % n for n in range(1000)), "no ElementDataFile"),
+    "MHA: only fields": ("a.mha", b"".join(b"K%d = v\n" % n for n in range(1000)), "no ElementDataFile"),
     "MHA: another file": ("a.mha", mha(RAW, 3, ElementDataFile="/etc/passwd"), "in another file"),
     "MHA: a list of files": ("a.mha", mha(RAW, 3, ElementDataFile="LIST"), "in another file"),
-    "MHA: a pattern of files": ("a.mha", mha(RAW, 3, ElementDataFile="%d.raw 1 3 1"), "in another file"),
-    "MHA: another file behind a colon": (
-        "a.mha",
-        mha(RAW, 3).replace(b"ElementDataFile", b"ElementDataFile : /etc/passwd\nElementDataFile"),
-        "in another file",
-    ),
     "MHA: a field given twice": ("a.mha", b"NDims = 3\n" + mha(RAW, 3), "holds 'NDims = 3"),
     "MHA: 2 billion pages": ("a.mha", mha(RAW, 2**31 - 1), "holds 2147483647 pages, expected 1 to 1024"),
     "MHA: no pages": ("a.mha", mha(b"", 0), "holds 0 pages"),
@@ -203,92 +141,34 @@ BAD_STACKS: dict[str, tuple[str, bytes, str]] = {
     "MHA: no size": ("a.mha", mha(RAW, DimSize=None), "has pages of px"),
     "MHA: another size": ("a.mha", mha(RAW, DimSize="128 64 6"), "has pages of 128 x 64 px"),
     "MHA: four dimensions": ("a.mha", mha(RAW, DimSize="128 128 3 1", NDims=4), "128 x 128 x 3 x 1"),
-    "MHA: minus one dimension": ("a.mha", mha(RAW, 3, NDims=-1), "a.mha has size"),
-    "MHA: minus one dimension behind a carriage return": (
-        "a.mha",
-        mha(RAW, 3, Comment="a\rNDims = -1"),
-        "holds NDims twice",
-    ),
-    "MHA: minus one dimension in a long field": (
-        "a.mha",
-        mha(RAW, 3, Comment="x" * 5000 + " NDims = -1"),
-        "holds NDims twice",
-    ),
-    "MHA: another file behind a field that ITK cuts": (
-        "a.mha",
-        mha(b"\nElementDataFile = /etc/passwd\n" + RAW[31:], 3, ElementType="MET_UCHAR", Comment="x" * 5000),
-        "holds ElementDataFile twice",
-    ),
-    "MHA: a size that is given as DimSize and in DimSizes": (
-        "a.mha",
-        mha(RAW, 3, DimSizes="1 1 1"),
-        "holds DimSize twice",
-    ),
-    "MHA: a field that ITK cuts": ("a.mha", mha(RAW, 3, Comment="x" * 5000), "cannot be read by SimpleITK"),
-    "MHA: a line without a separator": (
-        "a.mha",
-        mha(RAW, 3).replace(b"NDims", b"no field\nNDims"),
-        "its header holds 'no field'",
-    ),
-    "MHA: a spacing of NaN": ("a.mha", mha(RAW, 3, ElementSpacing="nan 0 -1"), "read by SimpleITK"),
-    "MHA: no compressed size": (
-        "a.mha",
-        mha(zlib.compress(RAW), 3, CompressedData=True, CompressedDataSize=None),
-        "has CompressedDataSize missing, expected the 147507 bytes that follow",
-    ),
-    "MHA: a compressed size without end": (
-        "a.mha",
-        mha(zlib.compress(RAW), 3, CompressedData=True, CompressedDataSize=10**18),
-        "has CompressedDataSize 1000000000000000000",
-    ),
-    "MHA: a compressed size of half": (
-        "a.mha",
-        mha(zlib.compress(RAW), 3, CompressedData=True, CompressedDataSize=73_000),
-        "has CompressedDataSize 73000",
-    ),
-    "MHA: a compressed damage": (
-        "a.mha",
-        mha(zlib.compress(RAW)[:70_000] + b"damage" + zlib.compress(RAW)[70_006:], 3, CompressedData=True),
-        "a.mha",
-    ),
-    "MHA: compressed pixels, counted from the end": (
-        "a.mha",
-        mha(zlib.compress(RAW), 3, CompressedData=True, HeaderSize=-1),
-        "or elsewhere",
-    ),
+    "MHA: other dimensions": ("a.mha", mha(RAW, 3, NDims=-1), "a.mha has size"),
     "MHA: grey": ("a.mha", mha(RAW, 9, ElementNumberOfChannels=None), "holds 1 x 'MET_UCHAR'"),
-    "MHA: four channels declared, three there": (
-        "a.mha",
-        mha(RAW, 3, ElementNumberOfChannels=4),
-        "holds 147456 bytes of pixels, expected 196608",
-    ),
-    "MHA: five channels": ("a.mha", mha(RAW, 3, ElementNumberOfChannels=5), "holds 5 x 'MET_UCHAR'"),
     "MHA: 16-bit": ("a.mha", mha(RAW * 2, 3, ElementType="MET_USHORT"), "holds 3 x 'MET_USHORT'"),
-    "MHA: floats": ("a.mha", mha(RAW * 4, 3, ElementType="MET_FLOAT"), "holds 3 x 'MET_FLOAT'"),
     "MHA: pixels as text": ("a.mha", mha(b"7 " * len(RAW), 3, BinaryData=False), "pixels as text"),
     "MHA: pixels elsewhere": ("a.mha", mha(RAW, 3, HeaderSize=10**12), "or elsewhere"),
     "MHA: too few pixels": ("a.mha", mha(RAW[:-1], 3), "holds 147455 bytes of pixels, expected 147456"),
     "MHA: too many pixels": ("a.mha", mha(RAW, 2), "holds 147456 bytes of pixels, expected 98304"),
     "MHA: Deflate that stops early": (
         "a.mha",
-        mha(zlib.compress(RAW)[:-1], 3, CompressedData=True),
+        compressed_mha(zlib.compress(RAW)[:-1]),
         "truncated or damaged",
     ),
-    "MHA: Deflate that is none": ("a.mha", mha(RAW, 3, CompressedData=True), "cannot be decompressed"),
-    "MHA: a bomb of 100 MB": (
+    "MHA: Deflate that is none": ("a.mha", compressed_mha(RAW), "cannot be decompressed"),
+    "MHA: a compressed damage": (
         "a.mha",
-        mha(zlib.compress(bytes(10**8)), 3, CompressedData=True),
-        "does not decompress to 147456 bytes",
+        compressed_mha(zlib.compress(RAW)[:70_000] + b"damage" + zlib.compress(RAW)[70_006:]),
+        "a.mha",
     ),
+    "MHA: a bomb of 100 MB": ("a.mha", compressed_mha(zlib.compress(bytes(10**8))), "does not decompress to"),
     "MHA: too many pixels, compressed": (
         "a.mha",
-        mha(zlib.compress(RAW), 2, CompressedData=True),
-        "does not decompress to 98304 bytes",
+        compressed_mha(zlib.compress(RAW + RAW)),
+        "does not decompress",
     ),
     "MHA: too few pixels, compressed": (
         "a.mha",
-        mha(zlib.compress(RAW[:-1]), 3, CompressedData=True),
-        "does not decompress to 147456 bytes",
+        compressed_mha(zlib.compress(RAW[:-1])),
+        "holds 147455 bytes",
     ),
 }
 
@@ -311,22 +191,14 @@ PLANES = [FIRST[..., channel].tobytes() for channel in range(3)]
 JPEG = encoded("JPEG", quality=90, subsampling=0)
 
 
-def with_tags(**tags: Any) -> bytes:
-    return page(FIRST.tobytes(), **tags)
-
-
 RGBA = np.concatenate([PAGES, PAGES[..., :1]], axis=-1).tobytes()
 
 UNUSUAL_STACKS: dict[str, tuple[str, bytes, NDArray[np.uint8]]] = {
     "uncompressed": ("a.tif", PLAIN, PAGES),
-    "PackBits": ("a.tif", encoded("TIFF", compression="packbits"), FIRST),
+    "PackBits": ("a.TIFF", encoded("TIFF", compression="packbits"), FIRST),
     "LZW": ("a.tif", encoded("TIFF", compression="tiff_lzw"), FIRST),
     "Deflate, old code": ("a.tif", encoded("TIFF", compression="tiff_deflate"), FIRST),
-    "JPEG": (
-        "a.tif",
-        page(JPEG, COMPRESSION=(SHORT, [7]), PHOTOMETRIC=(SHORT, [6])),
-        jpeg_pixels(JPEG),
-    ),
+    "JPEG": ("a.tif", page(JPEG, COMPRESSION=(SHORT, [7]), PHOTOMETRIC=(SHORT, [6])), jpeg_pixels(JPEG)),
     "palette": ("a.tif", encoded("TIFF", Image.fromarray(FIRST).convert("P")), converted("P")),
     "palette of 4 bits": (
         "a.tif",
@@ -357,59 +229,33 @@ UNUSUAL_STACKS: dict[str, tuple[str, bytes, NDArray[np.uint8]]] = {
         page(*map(zlib.compress, PLANES), PLANAR=(SHORT, [2]), COMPRESSION=(SHORT, [8])),
         FIRST,
     ),
-    "many strips": (
-        "a.tif",
-        page(*(row.tobytes() for row in FIRST), ROWS=(SHORT, [1])),
-        FIRST,
-    ),
+    "many strips": ("a.tif", page(*(row.tobytes() for row in FIRST), ROWS=(SHORT, [1])), FIRST),
     "big-endian": ("a.tif", tiff([rgb_page(p) for p in PAGES], order=">"), PAGES),
     "BigTIFF": ("a.tif", tiff([rgb_page(p) for p in PAGES], big=True), PAGES),
-    "1,024 pages": (
-        "a.tif",
-        tiff([rgb_page(FIRST)] + [SAME_PIXELS] * 1023),
-        np.broadcast_to(FIRST, (1024, 128, 128, 3)),
-    ),
-    "more compressed data than the page takes": ("a.tif", deflated(RAW + bytes(10**8)), FIRST),
-    "a tag that libtiff remarks on": (
-        "a.tif",
-        deflated(FIRST.tobytes(), PRIVATE=(UNHEARD_OF, [1])),
-        FIRST,
-    ),
-    "no resolution": ("a.tif", with_tags(X_RESOLUTION=None, RESOLUTION_UNIT=None), FIRST),
-    "a resolution of nothing by nothing": ("a.tif", with_tags(X_RESOLUTION=(RATIONAL, [0, 0])), FIRST),
-    "an infinite resolution": ("a.tif", with_tags(X_RESOLUTION=(RATIONAL, [1, 0])), FIRST),
-    "a resolution of NaN": (
-        "a.tif",
-        with_tags(X_RESOLUTION=(DOUBLE, [float("nan")]), RESOLUTION_UNIT=(SHORT, [2])),
-        FIRST,
-    ),
-    "a resolution in words": ("a.tif", with_tags(X_RESOLUTION=(ASCII, b"fine\0")), FIRST),
-    "a resolution in units unheard of": ("a.tif", with_tags(RESOLUTION_UNIT=(SHORT, [77])), FIRST),
+    "a tag that libtiff remarks on": ("a.tif", deflated(RAW[:PAGE_BYTES], PRIVATE=(UNHEARD_OF, [1])), FIRST),
+    "no resolution": ("a.tif", page(RAW[:PAGE_BYTES], X_RESOLUTION=None, RESOLUTION_UNIT=None), FIRST),
+    "an infinite resolution": ("a.tif", page(RAW[:PAGE_BYTES], X_RESOLUTION=(RATIONAL, [1, 0])), FIRST),
+    "a resolution in words": ("a.tif", page(RAW[:PAGE_BYTES], X_RESOLUTION=(ASCII, b"fine\0")), FIRST),
     "MHA: a single page without depth": (
         "a.mha",
-        mha(FIRST.tobytes(), NDims=2, DimSize="128 128"),
+        mha(RAW[:PAGE_BYTES], NDims=2, DimSize="128 128"),
         PAGES[:1],
     ),
-    "MHA: compressed": ("a.mha", mha(zlib.compress(RAW), 3, CompressedData=True), PAGES),
-    "MHA: fields of its own": ("a.mha", mha(RAW, 3, Comment="a = b", Patient="x"), PAGES),
-    "MHA: 3,000 fields": ("a.mha", mha(RAW, 3, **{f"Field {n}": "x" for n in range(3000)}), PAGES),
-    "MHA: a field of 20,000 bytes": ("a.mha", mha(RAW, 3, Patient="x" * 20_000), PAGES),
-    "MHA: blank lines": ("a.mha", b"\n \n" + mha(RAW, 3).replace(b"NDims", b"\n\nNDims"), PAGES),
-    "MHA: colons": ("a.mha", mha(b"", 3).replace(b" =", b":") + RAW, PAGES),
-    "MHA: BinaryData = true": ("a.mha", mha(RAW, 3, BinaryData="true"), PAGES),
-    "MHA: BinaryData = 1": ("a.mha", mha(RAW, 3, BinaryData="1"), PAGES),
-    "MHA: no BinaryData": ("a.mha", mha(RAW, 3, BinaryData=None), PAGES),
-    "MHA: CompressedData = true": ("a.mha", mha(zlib.compress(RAW), 3, CompressedData="true"), PAGES),
-    "MHA: HeaderSize = -1": ("a.mha", mha(RAW, 3, HeaderSize=-1), PAGES),
-    "MHA: HeaderSize = -1 and a gap": ("a.mha", mha(b"a gap\n" + RAW, 3, HeaderSize=-1), PAGES),
-    "MHA: local": ("a.mha", mha(RAW, 3, ElementDataFile="local"), PAGES),
-    "MHA: a spacing of less than nothing": ("a.mha", mha(RAW, 3, ElementSpacing="1 1 -1"), PAGES),
-    "MHA: alpha": ("a.mha", mha(RGBA, 3, ElementNumberOfChannels=4), PAGES),
-    "MHA: alpha, compressed": (
+    "MHA: compressed": ("a.mha", compressed_mha(zlib.compress(RAW)), PAGES),
+    "MHA: compressed by gzip": ("a.mha", compressed_mha(gzip.compress(RAW)), PAGES),
+    "MHA: compressed, of unknown size": (
         "a.mha",
-        mha(zlib.compress(RGBA), 3, CompressedData=True, ElementNumberOfChannels=4),
+        mha(zlib.compress(RAW), 3, CompressedData="true", CompressedDataSize=None),
         PAGES,
     ),
-    "MHA: a name that is no UTF-8": (os.fsdecode(b"\xff\n.mha"), mha(RAW, 3), PAGES),
+    "MHA: 3,000 fields": ("a.mha", mha(RAW, 3, **{f"Field {n}": "x" for n in range(3000)}), PAGES),
+    "MHA: a comment of 20,000 bytes": ("a.mha", mha(RAW, 3, Comment="x" * 20_000), PAGES),
+    "MHA: blank lines": ("a.mha", b"\n \n" + mha(RAW, 3).replace(b"NDims", b"\n\nNDims"), PAGES),
+    "MHA: colons": ("a.mha", mha(b"", 3).replace(b" =", b":") + RAW, PAGES),
+    "MHA: BinaryData = 1": ("a.mha", mha(RAW, 3, BinaryData="1"), PAGES),
+    "MHA: no BinaryData": ("a.mha", mha(RAW, 3, BinaryData=None), PAGES),
+    "MHA: local": ("a.mha", mha(RAW, 3, ElementDataFile="local"), PAGES),
+    "MHA: a spacing of NaN": ("a.mha", mha(RAW, 3, ElementSpacing="nan 0 -1"), PAGES),
+    "MHA: alpha": ("a.mha", mha(RGBA, 3, ElementNumberOfChannels=4), PAGES),
     "MHA: Windows line ends": ("a.MHA", mha(b"", 3).replace(b"\n", b"\r\n") + RAW, PAGES),
 }

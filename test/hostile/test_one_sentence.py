@@ -48,7 +48,7 @@ def fault(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
 
 
 OUTPUTS = [(command, "file/out") for command in COMMANDS]
-OUTPUTS += [("fit", "/proc/none/out"), ("fit", "x" * 300), ("fit", "gone/out")]
+OUTPUTS += [("fit", "/proc/none/out"), ("fit", "gone/out")]
 
 
 @pytest.mark.parametrize(("command", "out"), OUTPUTS)
@@ -76,7 +76,7 @@ def test_a_folder_is_no_file_to_write(
 
 
 NO_RECIPE: dict[str, tuple[bytes | None, str]] = {
-    "a folder": (None, "is a folder, expected a text file"),
+    "a folder": (None, "cannot be read: it is a folder"),
     "Latin-1": ("name: Prüfung\n".encode("latin-1"), "is not UTF-8 text: byte 8 is 0xfc"),
     "nested without end": (b"[" * 5000, "nested too deeply"),
     "a date that is none": (b"name: 2020-99-99\n", "is not valid YAML"),
@@ -191,7 +191,7 @@ def test_a_truth_that_is_none_is_refused(
 def test_pipes_are_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for read in (read_json, read_yaml, read_csv):
-        with pytest.raises(AmfError, match="no regular file"):
+        with pytest.raises(AmfError, match="cannot be read: it is no regular file"):
             read(tmp_path / "pipe")
 
 

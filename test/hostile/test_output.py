@@ -85,14 +85,14 @@ def start(output: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
 
-def kill_runs(output: Path, count: int) -> int:
-    """Kill the entry point at random moments of its run; how many answers were there, each of them whole."""
+@pytest.mark.parametrize("kills", [3, pytest.param(50, marks=pytest.mark.soak)])
+def test_killed_at_random_moments_the_answer_is_whole_or_absent(output: Path, kills: int) -> None:
     started = time.monotonic()
     assert start(output).wait() == 0
     duration = time.monotonic() - started
     whole = (output / OUTPUT_NAME).read_bytes()
-    generator, present = np.random.default_rng(count), 0
-    for number in range(count):
+    generator, present = np.random.default_rng(kills), 0
+    for number in range(kills):
         shutil.rmtree(output)
         output.mkdir()
         process = start(output)
@@ -103,18 +103,8 @@ def kill_runs(output: Path, count: int) -> int:
         if visible(output):
             present += 1
             assert (output / OUTPUT_NAME).read_bytes() == whole
-    return present
-
-
-def test_killed_at_5_moments_the_answer_is_whole_or_absent(output: Path) -> None:
-    assert kill_runs(output, 5) < 5
-
-
-@pytest.mark.soak
-def test_killed_at_50_moments_the_answer_is_whole_or_absent(output: Path) -> None:
-    present = kill_runs(output, 50)
-    print(f"{present} whole answers, {50 - present} none")
-    assert present < 50
+    print(f"{present} whole answers, {kills - present} none")
+    assert present < kills
 
 
 def test_a_file_that_may_not_grow_is_one_sentence_and_nothing_stays(output: Path) -> None:
@@ -152,12 +142,6 @@ def test_a_full_disk_is_one_sentence_and_nothing_stays(small_disk: Path) -> None
         f"{small_disk / OUTPUT_NAME} cannot be written: No space left on device"
     ]
     assert [path.name for path in small_disk.iterdir()] == ["filler"]
-
-
-def test_a_read_only_disk_is_one_sentence(small_disk: Path, make_job: Make, pages: Pages) -> None:
-    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
-    with pytest.raises(JobError, match="not a folder that can be written to"):
-        job.run(make_job(pages), small_disk, ROOT / "model", "cpu")
 
 
 def test_an_earlier_answer_that_cannot_be_removed_is_one_sentence(

@@ -134,20 +134,14 @@ def test_cuda_where_there_is_none_is_a_wrong_flag_and_no_bug(
     assert done.stderr == "device cuda was asked for, but no CUDA device is available\n"
 
 
-@pytest.mark.parametrize("stdout", [">/dev/full", ">&-", ">&- 2>&-", "<&- >&- 2>&-"])
-@pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_a_stdout_that_takes_nothing_is_no_failed_job(
-    make_job: Make, make_bundle: Make, output: Path, pages: Pages, stdout: str, unbuffered: str
+def test_a_full_stdout_is_no_failed_job(
+    make_job: Make, make_bundle: Make, output: Path, pages: Pages
 ) -> None:
-    """Full or closed: what is printed there is only a log, and the answer is on disk."""
-    command = f'exec "$@" {stdout}'
+    """What is printed there is only a log, and the answer is on disk."""
     flags = ["--input", make_job(pages), "--output", output, "--model", make_bundle(), "--device", "cpu"]
-    done = subprocess.run(
-        ["sh", "-c", command, "sh", sys.executable, ROOT / "inference.py", *map(str, flags)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
-    )
+    command = [sys.executable, ROOT / "inference.py", *map(str, flags)]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert len(json.loads((output / OUTPUT_NAME).read_text())) == len(pages)
 

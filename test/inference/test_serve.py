@@ -12,7 +12,6 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -257,34 +256,19 @@ def resident_mb(process: "subprocess.Popen[bytes]") -> float:
     return float(status[status.index("VmRSS:") :].split()[1]) / 1024
 
 
-def many_cases(folder: Path, count: int) -> SimpleNamespace:
-    """Run the drawn jobs in turn, every tenth of them broken; memory in MB after each case."""
-    (write_job(folder / "broken", "a.mha") / "a.mha").write_bytes(b"this is no MetaImage\n")
-    jobs = sorted(JOBS.iterdir())
-    expected = {job: exec_answer(job, folder / "exec") for job in jobs}
-    memory = []
-    with served(folder) as server:
-        for number in range(count):
-            job = jobs[number % len(jobs)]
+@pytest.mark.parametrize("cases", [40, pytest.param(200, marks=pytest.mark.soak)])
+def test_memory_is_flat_over_many_cases(tmp_path: Path, make_bundle: Make, cases: int) -> None:
+    """The drawn jobs in turn, a broken one after every ten."""
+    (write_job(tmp_path / "broken", "a.mha") / "a.mha").write_bytes(b"this is no MetaImage\n")
+    jobs, memory = sorted(JOBS.iterdir()), []
+    with served(tmp_path, "--model", make_bundle()) as server:
+        for number in range(cases):
             if number % 10 == 9:
-                server.provide(folder / "broken")
+                server.provide(tmp_path / "broken")
                 assert server.invoke()[0] == 422
-            server.provide(job)
+            server.provide(jobs[number % len(jobs)])
             assert server.invoke() == (201, "done\n")
-            assert server.answer() == expected[job]
             memory.append(resident_mb(server.process))
-        assert server.terminate() == 0
     second_ten, last_ten = np.mean(memory[10:20]), np.mean(memory[-10:])
-    return SimpleNamespace(second_ten=second_ten, last_ten=last_ten)
-
-
-def test_memory_is_flat_over_40_cases_and_the_answers_are_those_of_exec(tmp_path: Path) -> None:
-    memory = many_cases(tmp_path, 40)
-    assert memory.last_ten < memory.second_ten + 20
-
-
-@pytest.mark.soak
-def test_memory_is_flat_over_200_cases_and_the_answers_are_those_of_exec(tmp_path: Path) -> None:
-    memory = many_cases(tmp_path, 200)
-    print(f"resident MB: second ten {memory.second_ten:.1f}, last ten {memory.last_ten:.1f}")
-    assert memory.last_ten < memory.second_ten + 20
+    print(f"resident MB: second ten {second_ten:.1f}, last ten {last_ten:.1f}")
+    assert last_ten < second_ten + 20

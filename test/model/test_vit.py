@@ -56,9 +56,8 @@ def test_full_size_networks_have_the_names_and_shapes_of_timms(name: str) -> Non
 @pytest.mark.parametrize(
     "change",
     [
-        {"class_token": False}, {"depth": 2.0}, {"depth": True}, {"reg_tokens": 0}, {"init_values": None},
-        {"mlp_layer": "Mlp"}, {"global_pool": "avg"}, {"embed_dim": 50}, {"img_size": 13},
-        {"no_embed_class": 1}, {"img_size": [56, 56]}, {"mlp_ratio": -1.0},
+        {"class_token": False}, {"reg_tokens": 0}, {"init_values": None}, {"mlp_layer": "Mlp"},
+        {"global_pool": "avg"},
     ],
 )  # fmt: skip
 def test_any_other_network_is_left_to_timm(change: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """Bundles changed, forged, scored and refused."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -76,19 +76,3 @@ def other_members(folder: Path, seed: int) -> Members:
 def rewrite(folder: Path, members: Members, name: str) -> None:
     values = {"temperature": 1.0, "bias": 0.0, "threshold": 0.25}
     bundle.write(folder, members, name=name, fitted_on="", provenance={}, **values)  # type: ignore[arg-type]
-
-
-def places(content: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The path of every value of a JSON document, but for the provenance, which nothing reads."""
-    inner = content.items() if isinstance(content, dict) else enumerate(content)
-    for key, value in inner:
-        if key != "provenance":
-            yield (*path, key)
-            if isinstance(value, dict | list):
-                yield from places(value, (*path, key))
-
-
-def put(content: Any, path: tuple[Any, ...], value: object) -> None:
-    for key in path[:-1]:
-        content = content[key]
-    content[path[-1]] = value
