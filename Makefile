@@ -1,7 +1,7 @@
 # make run     score the drawn stack, or any job:  make run INPUT=DIR OUTPUT=DIR
 # make test    lint, types and every test
 # make lint    lint and types alone
-# make soak    the long tests: 20,000 changed jobs, 5,000 bundles, 1,000 folders, kills (minutes; more beside other work)
+# make soak    the long tests: 20,000 changed jobs, 200 cases through one server, kills (minutes; more beside other work)
 # make cluster the paper's workflow on miniatures, on one machine and on a Slurm cluster of two nodes (needs Debian, root)
 # make image   build the container and run it as the platform does (needs docker)
 #

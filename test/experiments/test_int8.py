@@ -182,13 +182,9 @@ NAME = "backbone.model.blocks.1.mlp.fc2.weight"
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (lambda t: t[f"{NAME}_scale"].fill_(0), "fc2.weight_scale holds scales that are not above 0"),
-        (lambda t: t[f"{NAME}_scale"].neg_(), "fc2.weight_scale holds scales that are not above 0"),
-        (lambda t: t[f"{NAME}_scale"].fill_(float("nan")), "holds values that are not finite"),
         (lambda t: t.pop(f"{NAME}_scale"), f"lacks {NAME}_scale"),
         (lambda t: t.update({f"{NAME}_scale": t[f"{NAME}_scale"].bfloat16()}), "expected torch.float32"),
         (lambda t: t.update({NAME: t[NAME].bfloat16()}), "expected torch.int8"),
-        (lambda t: t.update({NAME: t[NAME][:-1].clone()}), "fc2.weight has shape"),
     ],
 )
 def test_weights_that_make_no_sense_are_refused(

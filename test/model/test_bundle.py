@@ -132,7 +132,7 @@ def test_a_hand_edited_threshold_is_refused(make_bundle: MakeBundle) -> None:
     change(folder, lambda c: c.update(threshold=0.4), resign=False)
     sentence = refused(folder)
     assert "was changed after it was written" in sentence
-    assert "run `amf calibrate BUNDLE --threshold X`" in sentence
+    assert "`amf calibrate BUNDLE --threshold X` sets a threshold" in sentence
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff\xfe"])
