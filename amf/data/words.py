@@ -6,8 +6,12 @@ All other modules ask here, so that a word is understood alike in every table an
 import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 from amf.errors import DataError
+
+if TYPE_CHECKING:
+    from pandas import Series
 
 LABELS_EXPECTED = "AMF or NMF, atypical or normal, True or False, yes or no, 1 or 0"
 
@@ -49,6 +53,29 @@ def label_of(value: object, spellings: Mapping[str, int] | None = None) -> int |
     if label is None and not EMPTY.fullmatch(key):
         raise DataError(f"the label is {str(value)!r}, expected {expected}")
     return label
+
+
+def labels_in(column: "Series[Any]", source: str) -> "Series[int]":
+    """The labels or classes of a table's column, as `label_of`.
+
+    Raises
+    ------
+    DataError : names the first row with another word, or with none; row 1 is the first below the header.
+    """
+    labels: dict[Any, int] = {}
+    for row, word in enumerate(column, start=1):
+        if word not in labels:
+            try:
+                label = label_of(word)
+            except DataError as error:
+                fault = str(error).replace("the label", f"the {column.name}", 1)
+                raise DataError(f"{source}, row {row}: {fault}") from None
+            if label is None:
+                raise DataError(
+                    f"{source}, row {row}: the {column.name} is empty, expected {LABELS_EXPECTED}"
+                )
+            labels[word] = label
+    return column.map(labels).astype("int64")
 
 
 def vote_of(value: object, spellings: Mapping[str, int] | None = None) -> int | None:

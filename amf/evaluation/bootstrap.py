@@ -62,7 +62,7 @@ def weighted_scorer(figures: DataFrame) -> Callable[[NDArray[np.float64]], NDArr
         with np.errstate(invalid="ignore"):
             sensitivity, specificity = tp / (tp + fn), tn / (tn + fp)
             auc = (positives * below).sum(axis=1) / ((tp + fn) * (tn + fp))
-        accuracy = (tp + tn) / weights.sum(axis=1)
+            accuracy = (tp + tn) / weights.sum(axis=1)
         return np.stack([sensitivity, specificity, (sensitivity + specificity) / 2, accuracy, auc], axis=1)
 
     return score
@@ -214,24 +214,23 @@ def delong(
     z of AUC(first) - AUC(second), and the two-sided p. Both are None with fewer than two figures of a class.
     Where the difference has no variance, z is None and p is 1 if the AUCs are equal, else 0.
     """
-    positive = label == 1
-    if min(positive.sum(), (~positive).sum()) < 2:
+    atypical = label == 1
+    if min(atypical.sum(), (~atypical).sum()) < 2:
         return None, None
-    by_positive, by_negative, areas = [], [], []
-    for scores in (first, second):
-        ranks, m, n = rankdata(scores), positive.sum(), (~positive).sum()
-        by_positive.append(
-            (ranks[positive] - rankdata(scores[positive])) / n
-        )  # share of NMF each AMF outscores
-        by_negative.append(1 - (ranks[~positive] - rankdata(scores[~positive])) / m)
-        areas.append(by_positive[-1].mean())
-    variance = _difference_variance(by_positive) + _difference_variance(by_negative)
-    difference = areas[0] - areas[1]
+    components = [_components(scores[atypical], scores[~atypical]) for scores in (first, second)]
+    of_amf, of_nmf = (one - other for one, other in zip(*components, strict=True))
+    variance = np.var(of_amf, ddof=1) / len(of_amf) + np.var(of_nmf, ddof=1) / len(of_nmf)
+    difference = of_amf.mean()
     if variance == 0:
         return None, 1.0 if difference == 0 else 0.0
     z = float(difference / np.sqrt(variance))
     return z, float(2 * norm.sf(abs(z)))
 
 
-def _difference_variance(components: list[NDArray[np.float64]]) -> float:
-    return float(np.var(components[0] - components[1], ddof=1) / len(components[0]))
+def _components(amf: NDArray[np.float64], nmf: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+    """The share of NMF that each AMF outscores (M,), of AMF that are above each NMF (N,); a tie is half."""
+    ranks = rankdata([*amf, *nmf])
+    return [
+        (ranks[: len(amf)] - rankdata(amf)) / len(nmf),
+        1 - (ranks[len(amf) :] - rankdata(nmf)) / len(amf),
+    ]

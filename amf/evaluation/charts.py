@@ -6,6 +6,7 @@ Line styles differ besides the colours, for a print without colour.
 import io
 import re
 from collections.abc import Mapping
+from textwrap import wrap
 from typing import Any
 
 import matplotlib as mpl
@@ -24,7 +25,6 @@ from amf.evaluation.summary import scores_of
 from amf.evaluation.threshold import threshold_curve
 
 _ROC_BOOTSTRAPS = 300
-_CURVE_POINTS = 300
 _SIZE_INCHES = (4.4, 3.7)
 _STYLE: Any = {
     "svg.fonttype": "none",  # text stays text: small, sharp and found by the browser's search
@@ -57,7 +57,7 @@ def roc_chart(figures: DataFrame) -> str:
             label="95 % band, figures resampled",
         )  # fmt: skip
         axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1, label="chance")
-        axes.plot(*_thinned(false_alarms, sensitivity), color=BLUE, linewidth=1.8, label="ROC curve")
+        axes.plot(false_alarms, sensitivity, color=BLUE, linewidth=1.8, label="ROC curve")
         axes.plot(
             counts["fp"] / (counts["fp"] + counts["tn"]), counts["tp"] / (counts["tp"] + counts["fn"]),
             "D", color=RED, markersize=7, label="as classified",
@@ -74,9 +74,7 @@ def precision_recall_chart(figures: DataFrame) -> str:
     with mpl.rc_context(_STYLE):
         figure, axes = _square("recall of AMF (sensitivity)", "precision of AMF")
         area = average_precision_score(label, confidence)
-        axes.plot(
-            *_thinned(recall, precision), color=BLUE, linewidth=1.8, label=f"average precision {area:.3f}"
-        )
+        axes.plot(recall, precision, color=BLUE, linewidth=1.8, label=f"average precision {area:.3f}")
         axes.axhline(
             label.mean(), color=GREY, linestyle=":", linewidth=1, label=f"all atypical {label.mean():.3f}"
         )
@@ -122,8 +120,10 @@ def threshold_chart(figures: DataFrame, chosen: dict[str, Any]) -> str:
             ("balanced_accuracy", BLUE, "-"),
         ]
         for name, colour, style in lines:
-            x, y = _thinned(curve["threshold"].to_numpy(), curve[name].to_numpy())
-            axes.plot(x, y, color=colour, linestyle=style, linewidth=1.8, label=name.replace("_", " "))
+            axes.plot(
+                curve["threshold"], curve[name], color=colour, linestyle=style, linewidth=1.8,
+                label=name.replace("_", " "),
+            )  # fmt: skip
         best = chosen["best_threshold"]
         axes.plot(
             best, chosen["best_balanced_accuracy"], "*", color="black", markersize=11, label="best threshold"
@@ -158,7 +158,9 @@ def domains_chart(summary: dict[str, Any]) -> str:
             axes.text(0.01, k, f"{value:.3f}", va="center", color="white", fontsize=9, fontweight="bold")
         axes.axvline(overall, color=RED, linestyle="--", linewidth=1.5, label=f"overall {overall:.3f}")
         axes.axvline(0.5, color=GREY, linestyle=":", linewidth=1.2, label="chance")
-        axes.set_yticks(range(len(rows)), [_wrapped(row[1]) for row in rows])
+        axes.set_yticks(
+            range(len(rows)), ["\n".join(wrap(row[1], 22, max_lines=2, placeholder=" …")) for row in rows]
+        )
         axes.grid(visible=False, axis="y")
         axes.set_xlim(0, 1)
         axes.set_xlabel("balanced accuracy, 95 % interval")
@@ -171,23 +173,6 @@ def _square(xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
     axes = figure.add_subplot()
     axes.set(xlabel=xlabel, ylabel=ylabel, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     return figure, axes
-
-
-def _thinned(x: Any, y: Any) -> tuple[Any, Any]:
-    """At most _CURVE_POINTS points of a curve, its ends included: more are not seen and swell the file."""
-    if len(x) <= _CURVE_POINTS:
-        return x, y
-    keep = np.linspace(0, len(x) - 1, _CURVE_POINTS).round().astype(int)
-    return x[keep], y[keep]
-
-
-def _wrapped(name: str, width: int = 22) -> str:
-    lines = [""]
-    for word in name.split():
-        if lines[-1] and len(lines[-1]) + len(word) >= width:
-            lines.append("")
-        lines[-1] = f"{lines[-1]} {word}".strip()
-    return "\n".join(lines[:2]) + (" …" if len(lines) > 2 else "")
 
 
 def _svg(figure: Figure, name: str, title: str) -> str:

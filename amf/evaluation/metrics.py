@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pandas import DataFrame
-from sklearn.metrics import accuracy_score, recall_score, roc_auc_score
+from sklearn.metrics import accuracy_score, confusion_matrix, recall_score, roc_auc_score
 
 METRICS = ["sensitivity", "specificity", "balanced_accuracy", "accuracy", "roc_auc"]
 
@@ -71,12 +71,8 @@ def confusion(label: NDArray[np.int64], predicted: NDArray[np.int64]) -> dict[st
     ----------
     label, predicted : (N,) 1 for AMF, 0 for NMF.
     """
-    return {
-        "tp": int(np.sum((label == 1) & (predicted == 1))),
-        "fn": int(np.sum((label == 1) & (predicted == 0))),
-        "fp": int(np.sum((label == 0) & (predicted == 1))),
-        "tn": int(np.sum((label == 0) & (predicted == 0))),
-    }
+    tn, fp, fn, tp = confusion_matrix(label, predicted, labels=[0, 1]).ravel().tolist()
+    return {"tp": tp, "fn": fn, "fp": fp, "tn": tn}
 
 
 def reliability(label: NDArray[np.int64], confidence: NDArray[np.float64], bins: int = 10) -> DataFrame:

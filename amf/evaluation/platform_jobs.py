@@ -1,7 +1,6 @@
 """The organisers' layout: predictions.json lists the jobs and their outputs, ground_truth.json the truth."""
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +15,13 @@ LABELS = {"normal": 0, "atypical": 1}
 """The two words that the organisers take, and no other."""
 
 
-@dataclass(frozen=True)
-class Jobs:
-    """All jobs of a folder.
-
-    Attributes
-    ----------
-    figures : image (str), page (Int64), label and predicted (int64, 1 = AMF), confidence (float64), domain.
-    without_truth : images that the truth does not hold; without_job : images of the truth without a job.
-    """
-
-    figures: DataFrame
-    without_truth: list[str]
-    without_job: list[str]
-
-
-def read_jobs(folder: Path, truth_path: Path) -> Jobs:
+def read_jobs(folder: Path, truth_path: Path) -> tuple[DataFrame, list[str], list[str]]:
     """Read the outputs of all jobs whose truth is known.
+
+    Returns
+    -------
+    image (str), page (Int64), label and predicted (int64, 1 = AMF), confidence (float64) and domain of each
+    figure; the images of jobs without truth; the images of the truth without a job.
 
     Raises
     ------
@@ -67,14 +56,12 @@ def read_jobs(folder: Path, truth_path: Path) -> Jobs:
     without_job = [image for image in truth if image not in seen.values()]
     account(f"images of {truth_path}", len(truth), len(seen) - len(without_truth), len(without_job))
     columns = ["image", "page", "label", "predicted", "confidence", "domain"]
-    return Jobs(DataFrame(rows, columns=columns).astype({"page": "Int64"}), without_truth, without_job)
+    return DataFrame(rows, columns=columns).astype({"page": "Int64"}), without_truth, without_job
 
 
-def is_job_list(content: Any) -> bool:
-    """Whether JSON is what the platform's predictions.json holds."""
-    return isinstance(content, list) and any(
-        isinstance(entry, dict) and {"inputs", "outputs"} <= entry.keys() for entry in content
-    )
+def lists(content: Any, key: str) -> bool:
+    """Whether JSON lists objects with a key: `inputs` of the platform's jobs, `labels` of the truth."""
+    return isinstance(content, list) and any(isinstance(entry, dict) and key in entry for entry in content)
 
 
 def truth_table(path: Path) -> DataFrame:
@@ -85,13 +72,6 @@ def truth_table(path: Path) -> DataFrame:
         for page, (label, domain) in enumerate(zip(labels, domains, strict=True))
     ]
     return DataFrame(rows, columns=["image", "page", "label", "domain"]).astype({"page": "Int64"})
-
-
-def is_ground_truth(content: Any) -> bool:
-    """Whether JSON is the organisers' truth, and not a list of figures."""
-    return isinstance(content, list) and any(
-        isinstance(entry, dict) and "labels" in entry for entry in content
-    )
 
 
 def _job_sockets(job: Any, where: str) -> tuple[str, str, str]:

@@ -20,9 +20,9 @@ from pandas import DataFrame, Series
 
 from amf.data.loading import numbers_in, read_frame, read_json, table_path, with_names
 from amf.data.reviews import is_review, read_reviews
-from amf.data.words import LABELS_EXPECTED, label_of
+from amf.data.words import labels_in
 from amf.errors import DataError, account
-from amf.evaluation.platform_jobs import JOBS, TRUTH, is_ground_truth, is_job_list, read_jobs, truth_table
+from amf.evaluation.platform_jobs import JOBS, TRUTH, lists, read_jobs, truth_table
 
 TRAITS = ("domain", "slide", "species", "tumor")
 NUMBERS = ["page", "confidence", "threshold", "x", "y"]
@@ -81,27 +81,27 @@ def read(
         predictions = _read_platform(source, truths[0] if truths else source / TRUTH, allow_missing)
     else:
         predictions = _read_tables(source, truths, allow_missing, columns or {})
-    counts = predictions.figures["label"].value_counts()
-    if len(counts) == 0:
+    label = predictions.figures["label"]
+    if label.empty:
         raise DataError(
             f"{source} holds no predictions, expected at least one atypical and one normal figure"
         )
-    if len(counts) == 1:
-        name = "atypical" if counts.index[0] == 1 else "normal"
+    if label.nunique() == 1:
+        name = "atypical" if label.iloc[0] else "normal"
         raise DataError(
-            f"{source}: the truth of all {counts.sum()} figures is {name}, expected both classes: "
+            f"{source}: the truth of all {len(label)} figures is {name}, expected both classes: "
             "balanced accuracy is not defined without"
         )
     return predictions
 
 
 def _read_platform(folder: Path, truth: Path, allow_missing: bool) -> Predictions:
-    jobs = read_jobs(folder, truth)
+    figures, without_truth, without_job = read_jobs(folder, truth)
     notes = [
-        *_left_out(folder / JOBS, "images", jobs.without_truth, f"truth in {truth}", allow_missing),
-        *_left_out(truth, "images", jobs.without_job, f"job in {JOBS}", allowed=True),
+        *_left_out(folder / JOBS, "images", without_truth, f"truth in {truth}", allow_missing),
+        *_left_out(truth, "images", without_job, f"job in {JOBS}", allowed=True),
     ]
-    return Predictions(folder, jobs.figures, notes)
+    return Predictions(folder, figures, notes)
 
 
 def _read_tables(
@@ -111,9 +111,7 @@ def _read_tables(
     own = {name: theirs for name, theirs in columns.items() if not (truths and name in ("label", *TRAITS))}
     table = load_table(source, ["image", "class", "confidence"], own)
     given = len(table)
-    outside = ~table["confidence"].between(0, 1)
-    _refuse(source, table["confidence"], outside, "the confidence is {}, expected a number from 0 to 1")
-    table["predicted"] = read_labels(source, table["class"])
+    table["predicted"] = labels_in(table["class"], str(source))
     notes: list[str] = []
     left_out = 0
     if truths:
@@ -158,13 +156,13 @@ def _majority(paths: list[Path]) -> tuple[DataFrame, list[str]]:
 
 
 def _truth_of(path: Path, columns: Mapping[str, str]) -> DataFrame:
-    if path.suffix == ".json" and is_ground_truth(read_json(path)):
+    if path.suffix == ".json" and lists(read_json(path), "labels"):
         return truth_table(path)
     return _check_truth(path, load_table(path, ["image", "label"], columns))
 
 
 def _check_truth(path: Path, truth: DataFrame) -> DataFrame:
-    truth = truth.assign(label=read_labels(path, truth["label"]))
+    truth = truth.assign(label=labels_in(truth["label"], str(path)))
     for column in truth.columns.intersection(["domain", "slide"]):
         _refuse(path, truth["image"], truth[column].isna(), f"{{!r}} has no {column}")
     for column in truth.columns.intersection(["species", "tumor"]):
@@ -187,23 +185,17 @@ def _match(
     wanted = table.drop(columns=[*TRAITS, "label"], errors="ignore").assign(row=range(len(table)))
     by_name = [part.assign(image=part["image"].map(_file_name)) for part in (wanted, known)]
     if by_name[0]["image"].isin(by_name[1]["image"]).sum() > wanted["image"].isin(known["image"]).sum():
-        for part, path in zip(by_name, (source, truth_path), strict=True):
-            twice = part.duplicated([name for name in (*_FIGURE, "id") if name in part])
-            _refuse(path, part["image"], twice, "{!r} is listed twice by file name, expected distinct images")
         wanted, known = by_name
-    else:
-        _refuse(truth_path, known["image"], known.duplicated(_FIGURE), "{!r} is listed twice")
+    for part, path in ((wanted, source), (known, truth_path)):
+        twice = part.duplicated([name for name in (*_FIGURE, "id") if name in part])
+        _refuse(path, part["image"], twice, "{!r} is listed twice, expected distinct images")
     merged = wanted.merge(known, how="outer", on=_FIGURE, indicator=True)
-    without_truth, without_prediction = (
-        merged.loc[merged["_merge"] == side, "image"].tolist() for side in ("left_only", "right_only")
+    matched = merged[merged["_merge"] == "both"].sort_values("row", ignore_index=True)
+    matched["image"] = table["image"].iloc[matched["row"].astype(int)].to_numpy()
+    unknown, unscored = (
+        merged.loc[merged["_merge"] == f"{side}_only", "image"] for side in ("left", "right")
     )
-    matched = merged[merged["_merge"] == "both"].sort_values("row")
-    images = table["image"].iloc[matched["row"].astype(int)].to_numpy()
-    return (
-        matched.assign(image=images).astype({"label": "int64", "predicted": "int64"}).reset_index(drop=True),
-        without_truth,
-        without_prediction,
-    )
+    return matched.astype({"label": "int64", "predicted": "int64"}), unknown.tolist(), unscored.tolist()
 
 
 def _file_name(path: str) -> str:
@@ -228,7 +220,7 @@ def load_table(path: Path, required: Sequence[str], columns: Mapping[str, str] |
     """
     if path.suffix == ".json":
         content = read_json(path)
-        if is_job_list(content):
+        if lists(content, "inputs"):
             raise DataError(f"{path} is the platform's list of jobs: name the folder that holds it and them")
         if not isinstance(content, list) or not all(isinstance(row, dict) for row in content):
             raise DataError(f"{path} is no table: expected a list of objects, one a figure")
@@ -243,33 +235,14 @@ def load_table(path: Path, required: Sequence[str], columns: Mapping[str, str] |
     for column in table.columns.intersection(NUMBERS):
         table[column] = numbers_in(table[column], str(path), whole=column == "page")
     table["page"] = table["page"].astype("Int64")
+    if "confidence" in table:
+        outside = ~table["confidence"].between(0, 1)
+        _refuse(path, table["confidence"], outside, "the confidence is {}, expected a number from 0 to 1")
     _refuse(path, table["image"], table["image"].isna(), "the image is empty, expected a name")
     table["image"] = table["image"].astype(str)
     twice = table.duplicated([*_FIGURE, *table.columns.intersection(["id"])])
     _refuse(path, table["image"], twice, "{!r} is listed twice, expected one row a figure")
     return table
-
-
-def read_labels(path: Path, column: "Series[Any]") -> "Series[int]":
-    """Labels or classes in any of the field's words: 1 for AMF, 0 for NMF.
-
-    Raises
-    ------
-    DataError : names the first row with another word, or with none.
-    """
-    labels: dict[Any, int] = {}
-    for row, word in enumerate(column, start=1):
-        if word in labels:
-            continue
-        try:
-            label = label_of(word)
-        except DataError as error:
-            fault = str(error).replace("the label", f"the {column.name}", 1)
-            raise DataError(f"{path}, row {row}: {fault}") from None
-        if label is None:
-            raise DataError(f"{path}, row {row}: the {column.name} is empty, expected {LABELS_EXPECTED}")
-        labels[word] = label
-    return column.map(labels).astype("int64")
 
 
 def _refuse(path: Path, values: "Series[Any]", wrong: "Series[bool]", message: str) -> None:

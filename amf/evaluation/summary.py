@@ -3,6 +3,8 @@
 import math
 from typing import Any
 
+from pandas import DataFrame
+
 from amf.evaluation import bootstrap, metrics
 from amf.evaluation.predictions import Predictions
 from amf.evaluation.threshold import confidence_notes, threshold_regret
@@ -56,7 +58,7 @@ def summarise(
     return summary
 
 
-def _counts(figures: Any) -> dict[str, int | None]:
+def _counts(figures: DataFrame) -> dict[str, int | None]:
     label, predicted = figures["label"].to_numpy(), figures["predicted"].to_numpy()
     return {
         "all": len(figures),
@@ -69,21 +71,22 @@ def _counts(figures: Any) -> dict[str, int | None]:
 
 def as_text(summary: dict[str, Any]) -> str:
     """The summary as a table for the console: one line overall and one a domain."""
-    lines = [_line("figures", "AMF", "BA", "95 % interval", "sens", "spec", "AUC", name="")]
+    rows = []
     for name, counts in summary["figures"].items():
         scores = {metric: decimals(value) for metric, value in scores_of(summary, name).items()}
-        lines.append(
-            _line(
-                counts["all"],
-                counts["atypical"],
-                scores["balanced_accuracy"],
-                span(summary["intervals"][name]["balanced_accuracy"]),
-                scores["sensitivity"],
-                scores["specificity"],
-                scores["roc_auc"],
-                name=part_label(name),
-            )
+        rows.append(
+            {
+                "figures": counts["all"],
+                "AMF": counts["atypical"],
+                "BA": scores["balanced_accuracy"],
+                "95 % interval": span(summary["intervals"][name]["balanced_accuracy"]),
+                "sens": scores["sensitivity"],
+                "spec": scores["specificity"],
+                "AUC": scores["roc_auc"],
+                "": part_label(name),
+            }
         )
+    lines = [DataFrame(rows).to_string(index=False)]
     threshold, calibration = summary["threshold"], summary["calibration"]
     lines.append(
         f"best threshold {threshold['best_threshold']:.4f}: BA {threshold['best_balanced_accuracy']:.4f}, "
@@ -92,20 +95,15 @@ def as_text(summary: dict[str, Any]) -> str:
     )
     if "comparison" in summary:
         comparison = summary["comparison"]
-        rows = {name: row for name, row in comparison.items() if name not in ("other", "delong")}
-        for name, row in rows.items():
+        for name, row in comparison.items():
+            if name in ("other", "delong"):
+                continue
             lines.append(
                 f"{name} against {comparison['other']}: {row['difference']:+.4f} "
                 f"({span(row['interval'], signed=True)}), p {p_value(row['p'])}"
             )
         lines.append(f"roc_auc by DeLong's test: p {p_value(comparison['delong']['p'])}")
     return "\n".join(lines + [f"note: {note}" for note in summary["notes"]])
-
-
-def _line(*cells: object, name: str) -> str:
-    widths = [7, 6, 7, 14, 7, 7, 7]
-    aligned = " ".join(f"{cell!s:>{width}}" for cell, width in zip(cells, widths, strict=True))
-    return f"{aligned}  {name}".rstrip()
 
 
 def scores_of(summary: dict[str, Any], name: str) -> dict[str, float | None]:
