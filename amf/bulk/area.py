@@ -1,19 +1,18 @@
 """How many figures a mm² of tissue holds: answers counted in the regions of an area."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import shapely
 from numpy.typing import NDArray
 
-from amf.bulk.figures.features import class_of
+from amf.bulk.figures.features import class_of, features_of
 from amf.bulk.figures.given import PATCH_UM
-from amf.bulk.geojson import CLASSIFICATION, IMAGE
-from amf.data.loading import read_frame, read_json
+from amf.bulk.figures.read import read_any_json
 from amf.data.slide import Slide
 from amf.data.tissue import tissue_mm2
 from amf.errors import DataError
@@ -21,20 +20,6 @@ from amf.files import written_whole
 
 TISSUE = "tissue"
 """The area that is measured rather than given."""
-
-COLUMNS = ("region", "area_mm2", "figures", "atypical", "normal", "figures_per_mm2", "atypical_per_mm2")
-
-
-LABELS = {answer["name"]: label for label, answer in CLASSIFICATION.items()}
-"""QuPath's name of a class -> ours."""
-
-
-class Place(NamedTuple):
-    """An answer: px of the finest level, as QuPath counts, and its class."""
-
-    x: float
-    y: float
-    label: str
 
 
 @dataclass(frozen=True)
@@ -72,10 +57,12 @@ def read_regions(area: Path, slide: Slide, mpp: float) -> list[Region]:
 
 
 def _polygons(path: Path, mpp: float) -> list[Region]:
-    content = read_json(path)
-    features = content.get("features", [content]) if isinstance(content, dict) else content
+    content = read_any_json(path)
+    if content is None:
+        raise DataError(f"{path} is no JSON, expected GeoJSON with an area's outline, or the word {TISSUE}")
+    features = list(features_of(path, content))
     shapes: list[tuple[str, Any]] = []
-    for number, feature in enumerate(features if isinstance(features, list) else [], start=1):
+    for number, feature in enumerate(features, start=1):
         shape = _outline(feature)
         if shape is not None and max(_sides(shape)) * mpp > PATCH_UM:
             shapes.append((_name(feature) or f"region {number}", shape))
@@ -121,27 +108,15 @@ def unpacked(regions: Sequence[Sequence[Any]]) -> list[Region]:
     return [Region(name, mm2, shapely.from_wkb(shape)) for name, mm2, shape in regions]
 
 
-def read_answers(output: Path) -> list[Place]:
-    """The answers in a file that `amf slide` wrote."""
-    if output.suffix in (".csv", ".parquet"):
-        columns = (read_frame(output)[name] for name in ("x", "y", "class"))
-        return [Place(float(x), float(y), str(label)) for x, y, label in zip(*columns, strict=True)]
-    features = [feature for feature in read_json(output)["features"] if _is_answer(feature)]
-    centres = [shapely.geometry.shape(feature["geometry"]).centroid for feature in features]
-    return [
-        Place(centre.x, centre.y, LABELS[str(class_of(feature["properties"]))])
-        for feature, centre in zip(features, centres, strict=True)
-    ]
+def count(answers: Sequence[Mapping[str, Any]], regions: Sequence[Region]) -> list[dict[str, Any]]:
+    """A row a region, and one for the figures in none of them, which has no area.
 
-
-def _is_answer(feature: Mapping[str, Any]) -> bool:
-    return IMAGE in ((feature.get("properties") or {}).get("metadata") or {})
-
-
-def count(places: Sequence[Place], regions: Sequence[Region]) -> list[dict[str, Any]]:
-    """A row a region, and one for the figures in none of them, which has no area."""
-    x, y = (np.array([place[axis] for place in places], dtype=float) for axis in (0, 1))
-    atypical = np.array([place.label == "atypical" for place in places], dtype=bool)
+    Parameters
+    ----------
+    answers : of each figure `x` and `y`, px as QuPath counts, and its `class`.
+    """
+    x, y = (np.array([answer[axis] for answer in answers], dtype=float) for axis in "xy")
+    atypical = np.array([answer["class"] == "atypical" for answer in answers], dtype=bool)
     inside = [region.holds(x, y) for region in regions]
     rows = [
         _row(region.name, region.mm2, atypical[held]) for region, held in zip(regions, inside, strict=True)
@@ -152,9 +127,12 @@ def count(places: Sequence[Place], regions: Sequence[Region]) -> list[dict[str, 
 
 def _row(name: str, mm2: float | None, atypical: NDArray[np.bool_]) -> dict[str, Any]:
     figures, of_them = len(atypical), int(atypical.sum())
-    rates = [None, None] if mm2 is None else [round(number / mm2, 3) for number in (figures, of_them)]
-    area = None if mm2 is None else round(mm2, 4)
-    return dict(zip(COLUMNS, (name, area, figures, of_them, figures - of_them, *rates), strict=True))
+    row = {"region": name, "area_mm2": mm2 and round(mm2, 4), "figures": figures, "atypical": of_them}
+    rates = {
+        "figures_per_mm2": mm2 and round(figures / mm2, 3),
+        "atypical_per_mm2": mm2 and round(of_them / mm2, 3),
+    }
+    return {**row, "normal": figures - of_them, **rates}
 
 
 def counts_path(output: Path) -> Path:
@@ -162,29 +140,20 @@ def counts_path(output: Path) -> Path:
     return output.with_name(f"{output.stem}.counts.csv")
 
 
-def write_counts(output: Path, regions: Sequence[Region]) -> None:
+def write_counts(output: Path, answers: Sequence[Mapping[str, Any]], regions: Sequence[Region]) -> None:
     """Count the answers of an output in the regions; print the counts and write them beside it.
 
     Raises
     ------
     DataError : the file cannot be written.
     """
-    rows = count(read_answers(output), regions)
-    with (
-        written_whole(counts_path(output)) as partial,
-        partial.open("w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    rows = count(answers, regions)
+    with written_whole(counts_path(output)) as partial:
+        pd.DataFrame(rows).to_csv(partial, index=False, lineterminator="\n")
     for row in rows:
-        of_area = "" if row["area_mm2"] is None else f" in {row['area_mm2']:g} mm²: "
-        per_mm2 = (
-            ""
-            if row["area_mm2"] is None
-            else (f", {row['figures_per_mm2']:g} and {row['atypical_per_mm2']:g} a mm²")
-        )
+        rates = "; {figures_per_mm2:g} figures and {atypical_per_mm2:g} atypical a mm² of {area_mm2:g} mm²"
         print(
-            f"{row['region']}{of_area or ': '}{row['figures']} figures, {row['atypical']} atypical{per_mm2}"
+            f"{row['region']}: {row['figures']} figures, {row['atypical']} atypical"
+            + ("" if row["area_mm2"] is None else rates.format_map(row))
         )
     print(f"wrote {counts_path(output)}")

@@ -86,7 +86,7 @@ def join(paths: Sequence[Path], output: Path) -> Joined:
     if header.get("regions"):
         from amf.bulk.area import unpacked, write_counts  # imports shapely: tables of patches need none
 
-        write_counts(output, unpacked(header["regions"]))
+        write_counts(output, rows, unpacked(header["regions"]))
     return Joined(output, header["given"], header["unit"], len(rows), faults)
 
 

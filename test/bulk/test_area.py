@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from amf.bulk.area import Place, count, read_answers, read_regions, write_counts
+from amf.bulk.area import count, read_regions
 from amf.cli import main as amf
 from amf.data.open_slide import open_slide
 from amf.errors import DataError
@@ -35,6 +35,10 @@ def box(left: int, top: int, right: int, bottom: int, **properties: Any) -> Any:
     return geojson.Feature(geometry=geojson.Polygon([ring]), properties=properties)
 
 
+def place(x: int, y: int, label: str) -> dict[str, Any]:
+    return {"x": x, "y": y, "class": label}
+
+
 def write(path: Path, *features: Any) -> Path:
     path.write_text(geojson.dumps(geojson.FeatureCollection(features)))
     return path
@@ -46,7 +50,7 @@ def test_tissue_is_measured(levels: int, tmp_path: Path) -> None:
     (region,) = read_regions(Path("tissue"), slide, MPP)
     assert region.name == "tissue"
     assert region.mm2 == pytest.approx(1200 * 900 * MPP**2 / 1e6, rel=0.05)
-    (row,) = count([Place(900, 600, "atypical"), Place(5, 5, "normal")], [region])
+    (row,) = count([place(900, 600, "atypical"), place(5, 5, "normal")], [region])
     assert (row["figures"], row["atypical"]) == (2, 1)
 
 
@@ -84,8 +88,8 @@ def test_regions_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert {region.name: region.mm2 for region in regions} == {
         name: pytest.approx(area * MPP**2 / 1e6) for name, area in px.items()
     }
-    places = [Place(50, 50, "atypical"), Place(150, 150, "normal"), Place(250, 50, "normal")]
-    places += [Place(900, 100, "atypical"), Place(1200, 5, "atypical")]
+    places = [place(50, 50, "atypical"), place(150, 150, "normal"), place(250, 50, "normal")]
+    places += [place(900, 100, "atypical"), place(1200, 5, "atypical")]
     rows = {row["region"]: row for row in count(places, regions)}
     assert [rows[name]["figures"] for name in ("hot spot", "Tumor", "all", "outside")] == [2, 2, 3, 2]
     assert [rows[name]["atypical"] for name in ("hot spot", "Tumor", "all", "outside")] == [1, 1, 2, 1]
@@ -96,20 +100,28 @@ def test_regions_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         read_regions(path, slide, MPP)
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".geojson"])
+@pytest.mark.parametrize("suffix", [".csv", ".geojson"])
 def test_what_amf_slide_wrote_is_counted(suffix: str, tmp_path: Path, make_bundle: Any) -> None:
     slide = drawn(tmp_path / "s.tif", (0, 0, 1800, 1300))
     others = [box(0, 0, 9, 9, classification={"name": "Stroma"}), geojson.Feature(geometry=None)]
     points = [geojson.Feature(geometry=geojson.Point((x, 100))) for x in (100, 200, 900)]
     figures, output = write(tmp_path / "f.geojson", *points, *others), tmp_path / f"o{suffix}"
-    command = ["slide", str(slide), str(figures), "--output", str(output), "--model", str(make_bundle())]
-    assert amf(command) == 2  # for the one without a geometry
-    answers = read_answers(output)
-    assert [(place.x, place.y) for place in answers] == [(100, 100), (200, 100), (900, 100)]
-    assert {place.label for place in answers} <= {"atypical", "normal"}
     area = write(tmp_path / "area.geojson", box(0, 0, 400, 400, name="spot"))
-    write_counts(output, read_regions(area, open_slide(slide), MPP))
+    command = ["slide", str(slide), str(figures), "--output", str(output), "--area", str(area)]
+    assert amf([*command, "--model", str(make_bundle())]) == 2  # for the one without a geometry
     table = pd.read_csv(tmp_path / "o.counts.csv")
     assert table["region"].tolist() == ["spot", "outside"]
     assert table["figures"].tolist() == [2, 1]
+    assert (table["atypical"] + table["normal"]).tolist() == [2, 1]
     assert table["area_mm2"][0] == pytest.approx(0.04)
+
+
+def test_an_area_that_is_none_costs_no_scoring(
+    tmp_path: Path, make_bundle: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slide = drawn(tmp_path / "s.tif", None)
+    (tmp_path / "f.csv").write_text("x,y\n100,100\n")
+    command = ["slide", str(slide), str(tmp_path / "f.csv"), "--output", str(tmp_path / "o.csv")]
+    assert amf([*command, "--model", str(make_bundle()), "--area", str(tmp_path / "f.csv")]) == 2
+    assert "f.csv is no JSON, expected GeoJSON with an area's outline" in capsys.readouterr().err
+    assert not (tmp_path / "o.csv").exists()
