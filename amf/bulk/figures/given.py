@@ -1,5 +1,6 @@
 """The figures that a file gives, which of its entries are figures, and which of its slides is meant."""
 
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -162,20 +163,18 @@ def of_slide(files: Iterable[str], path: Path, slide: Path) -> set[str]:
     """
     names = sorted(set(files))
     for form in (_whole_name, _without_suffix, lambda name: _without_suffix(name).casefold()):
-        wanted = (
-            {form(slide.name), form(PurePath(slide.name).stem)}
-            if form is not _whole_name
-            else {form(slide.name)}
-        )
-        if own := [name for name in names if form(_base(name)) in wanted]:
+        if own := [name for name in names if form(_base(name)) == form(slide.name)]:
             return _nearest(own, path, slide)
     some = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
     raise DataError(f"{path} holds figures of {some or 'no slide'}, expected some of {slide.name}")
 
 
 def _base(name: str) -> str:
-    """The file's name; QuPath adds an image's own behind " - " where a file holds several."""
-    return PurePath(name.replace("\\", "/")).name.partition(" - ")[0]
+    """The file's name; QuPath puts an image's own name behind it where a file holds several."""
+    base = PurePath(name.replace("\\", "/")).name
+    ends = [place.start() for place in re.finditer(" - ", base)]
+    files = (base[:end] for end in reversed(ends))
+    return next((file for file in files if PurePath(file).suffix.lower() in SUFFIXES), base)
 
 
 def _whole_name(name: str) -> str:

@@ -21,10 +21,20 @@ from test.support.figures import UNIT, point, read
         ("SLIDE.NDPI", "slide.ndpi"),
         ("slide.ome.tif", "slide.tif"),
         ("slide.mrxs - Series 1", "slide.mrxs"),
+        ("Case 5 - HE.svs - scan - 2", "Case 5 - HE.svs"),
+        ("Case 5 - HE", "Case 5 - HE.svs"),
     ],
 )
 def test_names_that_mean_the_slide(name: str, slide: str) -> None:
     assert of_slide([name, "other.svs"], Path("f"), Path(slide)) == {name}
+
+
+@pytest.mark.parametrize(
+    ("name", "slide"), [("Case 5 - HE.svs", "Case 5.svs"), ("case", "case.7"), ("slide1", "slide.tif")]
+)
+def test_names_that_mean_another_slide(name: str, slide: str) -> None:
+    with pytest.raises(DataError, match=f"holds figures of {name}, expected some of {slide}"):
+        of_slide([name], Path("f.csv"), Path(slide))
 
 
 def test_the_folder_decides_between_slides_of_one_name() -> None:
