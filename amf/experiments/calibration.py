@@ -8,11 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
-from pandas import DataFrame, concat
-from scipy.optimize import brentq
+from pandas import DataFrame
 from scipy.special import expit
-from sklearn.linear_model import LogisticRegression
 
 from amf.errors import DataError
 from amf.evaluation.bootstrap import intervals
@@ -23,7 +20,7 @@ from amf.experiments.lodo import BY_SLIDE, Lodo
 from amf.experiments.paper import paper_metrics
 from amf.experiments.plots import draw_calibration, draw_threshold_curve
 from amf.experiments.record import markdown, write_csv
-from amf.experiments.scores import threshold_costs
+from amf.experiments.scores import called, fit_scale_and_bias, threshold_costs
 from amf.files import write_text
 from amf.model.bundle import read_spec, write_spec
 from amf.model.classifier import CLASSES
@@ -33,8 +30,6 @@ from amf.training.recipe import parse_recipe
 
 CALIBRATION, HELD_OUT = "calibration", "held-out.csv"
 REPLICATES = 2000
-MAX_SCALE = 20.0
-"""Bound of temperature and of its inverse: logits that separate the classes would have an infinite scale."""
 USEFUL_AUC = 0.6
 BY_HAND = " (threshold set by hand)"
 
@@ -48,11 +43,11 @@ class Calibration:
     temperature, bias, threshold : confidence = sigmoid(logit / temperature + bias), atypical from the
         threshold on.
     interval : 95 % of the best cuts of bootstrap resamples of slides.
-    ece : expected calibration error over ten bins: before (temperature 1, bias 0), after, and held_out,
-        where each fold takes the temperature and bias that the other folds choose.
+    ece : expected calibration error over ten bins: before (temperature 1, bias 0), after, and held_out, each
+        fold by the temperature and bias that the other folds choose.
     balanced_accuracy : pooled over figures, before at 0.5, and after at the threshold (which they chose).
-    held_out : balanced_accuracy and roc_auc of `held_out_answers`, pooled over figures, and their 95 %
-        intervals, None where there are too few slides.
+    held_out : balanced_accuracy and roc_auc of the same answers, called at the threshold that the other folds
+        choose, pooled over figures, and their 95 % intervals, None where there are too few slides.
     warnings : what whoever uses the bundle must know, a sentence each.
     fitted_on : on which figures, scored by which networks, in words.
     """
@@ -73,7 +68,7 @@ def calibrate(lodo: Lodo, out: Path) -> Calibration:
 
     Temperature and bias first (negative log likelihood), then the threshold on the calibrated confidences:
     that of greatest balanced accuracy over all figures pooled, as the organisers score, so that large domains
-    weigh more. HELD_OUT is a table for `amf evaluate`, of `held_out_answers`.
+    weigh more. HELD_OUT is a table for `amf evaluate`: each fold's answers as the other folds choose.
 
     Raises
     ------
@@ -88,7 +83,7 @@ def calibrate(lodo: Lodo, out: Path) -> Calibration:
     temperature, bias = fit_scale_and_bias(logits, labels)
     before, after = expit(logits), expit(logits / temperature + bias)
     threshold = fit_threshold(predictions.assign(confidence=after))
-    answers = held_out_answers(predictions)
+    answers = called(predictions, calibrated=True)
     held_out = _worth(answers)
     count, unseen = predictions["fold"].nunique(), "slide" if lodo.by_slide else "domain"
     folds = f"one domain in {count} folds by slide" if lodo.by_slide else f"{count} domains"
@@ -116,6 +111,7 @@ def calibrate(lodo: Lodo, out: Path) -> Calibration:
     )  # fmt: skip
 
     write_text(out / f"{CALIBRATION}.json", json.dumps(dataclasses.asdict(result), indent=1) + "\n")
+    answers["class"] = np.array(CLASSES)[answers["predicted"]]
     write_csv(answers[["image", "slide", "domain", "label", "class", "confidence"]], out / HELD_OUT)
     report = calibration_report(result)
     if not lodo.by_slide:
@@ -130,42 +126,6 @@ def calibrate(lodo: Lodo, out: Path) -> Calibration:
     )
     draw_calibration(before, after, labels, out / "reliability.png")
     return result
-
-
-def fit_scale_and_bias(logits: ArrayLike, labels: ArrayLike) -> tuple[float, float]:
-    """Find the temperature T and the bias b of least negative log likelihood of sigmoid(logit / T + b).
-
-    Platt scaling (Platt, Advances in Large Margin Classifiers, 1999; Guo et al., ICML 2017). Training that
-    draws both classes equally often overstates P(atypical); only the bias can take that back. T is kept
-    between 1 / MAX_SCALE and MAX_SCALE, so that it never turns the order around.
-
-    Parameters
-    ----------
-    logits, labels : (N,), labels 0 or 1 (AMF), both present.
-    """
-    z, y = np.asarray(logits, np.float64), np.asarray(labels, np.int64)
-    free = LogisticRegression(C=np.inf, tol=1e-10).fit(z[:, None], y).coef_.item()
-    scale = float(np.clip(free, 1 / MAX_SCALE, MAX_SCALE))
-    # Under the best bias for a scale, the mean confidence is the share of AMF.
-    reach = scale * np.abs(z).max() + 40
-    return 1 / scale, float(brentq(lambda bias: expit(scale * z + bias).mean() - y.mean(), -reach, reach))
-
-
-def held_out_answers(predictions: DataFrame) -> DataFrame:
-    """The predictions with confidence, predicted and class, by what the other folds choose for each fold.
-
-    They choose temperature, bias and threshold: a fold's own labels take no part in its answers.
-    """
-    parts = []
-    for _, own in predictions.groupby("fold"):
-        others = predictions.drop(index=own.index)
-        temperature, bias = fit_scale_and_bias(others["logit"], others["label"])
-        own, others = (
-            frame.assign(confidence=expit(frame["logit"] / temperature + bias)) for frame in (own, others)
-        )
-        parts.append(own.assign(predicted=(own["confidence"] >= fit_threshold(others).value).astype(int)))
-    answers = concat(parts).loc[predictions.index]
-    return answers.assign(**{"class": np.array(CLASSES)[answers["predicted"]]})
 
 
 def _worth(answers: DataFrame) -> dict[str, Any]:

@@ -233,7 +233,6 @@ def choose_best(folders: Sequence[Path], target: Path) -> DataFrame:
 
     Of several seeds the recipe has the first.
 
-
     Returns
     -------
     See `ranking`; a run is called by its folder's name, or by its path where two names are the same.

@@ -4,8 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import ArrayLike
 from pandas import DataFrame, concat
+from scipy.optimize import brentq
 from scipy.special import expit
+from sklearn.linear_model import LogisticRegression
 
 from amf.errors import DataError
 from amf.evaluation import bootstrap
@@ -15,6 +19,8 @@ from amf.evaluation.threshold import fit_threshold
 from amf.experiments.paper import THRESHOLD, paper_metrics
 from amf.experiments.record import MEAN, STD, with_mean_and_std
 
+MAX_SCALE = 20.0
+"""Bound of temperature and of its inverse: logits that separate the classes would have an infinite scale."""
 DEFINITIONS = """BA is the mean of AMF recall and NMF recall. "at 0.5": atypical from sigmoid(logit) = 0.5 on,
 as in the paper. "fitted": from the threshold of greatest BA on the pooled out-of-fold predictions of the
 *other* folds (median over 1,000 bootstrap resamples), so a fold's own labels never choose its threshold.
@@ -22,7 +28,7 @@ Mean and std (n − 1) count every fold alike, whatever its size. Leaving one do
 """
 
 
-def called(predictions: DataFrame) -> DataFrame:
+def called(predictions: DataFrame, calibrated: bool = False) -> DataFrame:
     """The predictions as figures to evaluate, each called at the threshold that the other folds choose.
 
     That is chosen on the other folds' out-of-fold predictions: no network has seen the figures it is chosen
@@ -31,17 +37,42 @@ def called(predictions: DataFrame) -> DataFrame:
     Parameters
     ----------
     predictions : fold, label, logit and where known slide, one row a figure.
+    calibrated : whether the other folds choose temperature and bias, too; else these are 1 and 0.
 
     Returns
     -------
-    The same rows and page, confidence = sigmoid(logit), threshold, predicted (0 or 1).
+    The same rows and page, confidence, threshold, predicted (0 or 1).
     """
-    figures = predictions.assign(page=0, confidence=expit(predictions["logit"]))
-    thresholds = {
-        fold: fit_threshold(figures[figures["fold"] != fold]).value for fold in figures["fold"].unique()
-    }
-    figures["threshold"] = figures["fold"].map(thresholds)
-    return figures.assign(predicted=(figures["confidence"] >= figures["threshold"]).astype("int64"))
+    parts = []
+    for _, own in predictions.groupby("fold"):
+        others = predictions.drop(index=own.index)
+        temperature, bias = fit_scale_and_bias(others["logit"], others["label"]) if calibrated else (1.0, 0.0)
+        own, others = (
+            frame.assign(page=0, confidence=expit(frame["logit"] / temperature + bias))
+            for frame in (own, others)
+        )
+        own["threshold"] = fit_threshold(others).value
+        parts.append(own.assign(predicted=(own["confidence"] >= own["threshold"]).astype("int64")))
+    return concat(parts).loc[predictions.index]
+
+
+def fit_scale_and_bias(logits: ArrayLike, labels: ArrayLike) -> tuple[float, float]:
+    """Find the temperature T and the bias b of least negative log likelihood of sigmoid(logit / T + b).
+
+    Platt scaling (Platt, Advances in Large Margin Classifiers, 1999; Guo et al., ICML 2017). Training that
+    draws both classes equally often overstates P(atypical); only the bias can take that back. T is kept
+    between 1 / MAX_SCALE and MAX_SCALE, so that it never turns the order around.
+
+    Parameters
+    ----------
+    logits, labels : (N,), labels 0 or 1 (AMF), both present.
+    """
+    z, y = np.asarray(logits, np.float64), np.asarray(labels, np.int64)
+    free = LogisticRegression(C=np.inf, tol=1e-10).fit(z[:, None], y).coef_.item()
+    scale = float(np.clip(free, 1 / MAX_SCALE, MAX_SCALE))
+    # Under the best bias for a scale, the mean confidence is the share of AMF.
+    reach = scale * np.abs(z).max() + 40
+    return 1 / scale, float(brentq(lambda bias: expit(scale * z + bias).mean() - y.mean(), -reach, reach))
 
 
 def score_domains(figures: DataFrame) -> DataFrame:

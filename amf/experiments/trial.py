@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pandas import DataFrame, concat
+from pandas import DataFrame, concat, isna
 from scipy.special import expit
 
 from amf.data.figures import Figures
@@ -67,41 +67,47 @@ def differences(by_fold: DataFrame, paired: bool) -> DataFrame:
     return concat(columns, axis=1).loc[by_fold["variant"].unique()]
 
 
-def in_words(table: DataFrame, variant: str, metric: str, digits: int = 3) -> str:
-    """A cell of `differences` with its std; a dash where there is none."""
-    mean, std = table[metric][variant], table[f"{metric} std"][variant]
-    sign = "" if variant == BASELINE else "+"
-    return f"{mean:{sign}.{digits}f} ± {std:.{digits}f}" if mean == mean else "–"
-
-
-def folds_better(table: DataFrame, metric: str, folds: int) -> list[str]:
-    """In how many folds each variant of `differences` is better than the baseline, in words."""
-    better = table[f"{metric} better"]
-    return ["" if variant == BASELINE else f"{better[variant]} of {folds}" for variant in table.index]
-
-
 def collect_trial(runs: Sequence[CrossValidation], figures: Figures, out: Path) -> DataFrame:
-    """Join all variants; write each fold's metrics and the table of AUC and BA to `out`.
+    """Join all variants; write each fold's scores and the table of paired differences to `out`.
 
     Returns the `differences`; raises as `join_folds`.
     """
-    by_fold = scores_by_fold(runs, figures)
-    table, base, folds = differences(by_fold, paired=True), runs[0].recipe, len(runs[0].splits)
-    texts = DataFrame(
-        {
-            "AUC": [in_words(table, name, "AUC", 4) for name in table.index],
-            "BA at 0.5": [in_words(table, name, "BA", 4) for name in table.index],
-            "AUC better": folds_better(table, "AUC", folds),
-        },
-        index=table.index,
-    )
-    seeds = f"{base.optimise.seed} to {base.optimise.seed + folds - 1}"
-    write_csv(by_fold, out / f"{TRIAL}-folds.csv")
+    return collect_variants(runs, figures, out, TRIAL)
+
+
+def collect_variants(
+    runs: Sequence[CrossValidation], figures: Figures, out: Path, stem: str, theirs: DataFrame | None = None
+) -> DataFrame:
+    """Join all variants; write STEM-folds.csv, STEM.csv, STEM.md and a record to `out`; see `collect_trial`.
+
+    Where there is `theirs`, the same table of others, its numbers stand beside ours, and no std is paired.
+    """
+    by_fold, base, folds = scores_by_fold(runs, figures), runs[0].recipe, len(runs[0].splits)
+    table = differences(by_fold, paired=theirs is None)
+    texts: dict[str, list[str]] = {}
+    for metric in PAPER_METRICS:
+        texts[metric] = [_in_words(table, name, metric, 4 if theirs is None else 3) for name in table.index]
+        if theirs is not None:
+            texts[f"{metric}, paper"] = [_in_words(theirs, name, metric, 3) for name in table.index]
+    for metric in ("BA", "AUC"):
+        better = table[f"{metric} better"].items()
+        texts[f"{metric} better"] = ["" if name == BASELINE else f"{n} of {folds}" for name, n in better]
+    seeds = ", ".join(str(runs[0].recipe_in(fold).optimise.seed) for fold in range(folds))
+    write_csv(by_fold, out / f"{stem}-folds.csv")
+    write_csv(table, out / f"{stem}.csv", index="variant")
     write_text(
-        out / f"{TRIAL}.md",
-        f"Recipe {base.name}, table {figures.table_hash[:12]} ({len(figures.table)} figures), {folds} folds "
-        f"by slide with the seeds {seeds}. Baseline absolute, mean ± std over the folds; others: mean ± std "
-        f"of the differences to the baseline, fold by fold (n − 1).\n\n{markdown(texts, 'variant')}",
+        out / f"{stem}.md",
+        f"Recipe {base.name} ({base.model.backbone}, weights {base.model.weights}), table "
+        f"{figures.table_hash[:12]} ({len(figures.table)} figures), {folds} folds by slide with the seeds "
+        f"{seeds}, at threshold 0.5. Baseline absolute; others: mean difference to the baseline ± std "
+        f"(n − 1) over the folds, {'of the differences' if theirs is None else 'of the configuration'}.\n\n"
+        + markdown(DataFrame(texts, index=table.index), "variant"),
     )
     write_record(out, figures, variants={run.name: run.recipe.model_dump(mode="json") for run in runs})
     return table
+
+
+def _in_words(table: DataFrame, variant: str, metric: str, digits: int) -> str:
+    mean, std = table[metric][variant], table[f"{metric} std"][variant]
+    sign = "" if variant == BASELINE else "+"
+    return "–" if isna(mean) else f"{mean:{sign}.{digits}f} ± {std:.{digits}f}"

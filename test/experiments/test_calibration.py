@@ -14,8 +14,9 @@ from amf.errors import DataError
 from amf.evaluation.metrics import metrics_of
 from amf.evaluation.predictions import read
 from amf.evaluation.threshold import best_cuts, fit_threshold
-from amf.experiments.calibration import HELD_OUT, calibrate, fit_scale_and_bias
+from amf.experiments.calibration import HELD_OUT, calibrate
 from amf.experiments.lodo import Lodo, Member
+from amf.experiments.scores import fit_scale_and_bias
 from test.support.drawn import synthetic
 from test.support.small import compact_recipe
 

@@ -20,7 +20,8 @@ from amf.evaluation import predictions as evaluation
 from amf.evaluation.bootstrap import intervals
 from amf.evaluation.metrics import metrics_of
 from amf.experiments import lodo
-from amf.experiments.calibration import Calibration, calibrate, calibrate_bundle, fit_scale_and_bias
+from amf.experiments.calibration import Calibration, calibrate, calibrate_bundle
+from amf.experiments.scores import fit_scale_and_bias
 from amf.inference import job
 from amf.model.bundle import load, read_spec, write_spec
 from amf.training.recipe import override, read_recipe
