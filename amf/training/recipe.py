@@ -237,16 +237,7 @@ def read_recipes(path: Path) -> list[Recipe]:
     if not isinstance(content, dict) or "grid" not in content:
         return [parse_recipe(content, source)]
     grid = content.pop("grid")
-    return combinations(parse_recipe(content, source), grid, source)
-
-
-def combinations(base: Recipe, grid: Any, source: str) -> list[Recipe]:
-    """One recipe for each combination of a grid's values, named after them; `source` is what an error says.
-
-    Raises
-    ------
-    RecipeError : as `read_recipes`.
-    """
+    base = parse_recipe(content, source)
     if not isinstance(grid, dict) or not all(isinstance(values, list) and values for values in grid.values()):
         raise RecipeError(f"{source}: grid is {grid!r}, expected a list of values for each dotted key")
     recipes = []

@@ -2,6 +2,8 @@
 
 import json
 import math
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ from amf.data.packed import pack
 from amf.data.sources import SOURCES
 from amf.data.table import write_table
 from amf.errors import DataError
-from amf.experiments.card import CARD
+from amf.experiments.card import CARD, model_card
 from amf.experiments.export import export, trained_classifier
 from amf.inference.job import OUTPUT_NAME
 from amf.inference.predict import Predictor, score
@@ -21,7 +23,7 @@ from amf.model import bundle
 from amf.model.classifier import CLASSES
 from amf.training.learner import ADAPTER, BEST
 from amf.training.loop import fit
-from amf.training.recipe import Recipe, override
+from amf.training.recipe import Recipe, override, read_recipe, write_recipe
 from test.support.drawn import pack_figures
 from test.support.jobs import run_inference, save_tiff, write_job
 from test.support.small import FAMILIES, VIT, adapted_recipe, compact_recipe, publish
@@ -79,31 +81,41 @@ def test_the_exported_bundle_gives_the_adapted_models_logits(
     assert (run / ADAPTER / "adapter_model.safetensors").is_file()
 
 
+@pytest.fixture(scope="module")
+def runs(drawn: Figures, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two compact runs of eight views."""
+    folder, changes = tmp_path_factory.mktemp("runs"), {"optimise.epochs": 2, "model.views": 8}
+    recipes = [override(compact_recipe(), {**changes, "optimise.seed": seed}) for seed in (0, 1)]
+    return [trained(recipe, drawn, folder / str(recipe.optimise.seed)) for recipe in recipes]
+
+
 @pytest.mark.parametrize(("storage", "tolerance"), [("float32", 1e-4), ("float16", 0.02), ("bfloat16", 0.2)])
 def test_a_bundle_of_two_compact_runs_averages_them_in_its_storage_type(
-    drawn: Figures, tmp_path: Path, storage: str, tolerance: float
+    drawn: Figures, runs: list[Path], tmp_path: Path, storage: str, tolerance: float
 ) -> None:
-    runs = []
-    for seed in (0, 1):
-        changes = {"optimise.epochs": 2, "optimise.seed": seed, "model.storage": storage, "model.views": 8}
-        runs.append(trained(override(compact_recipe(), changes), drawn, tmp_path / str(seed)))
+    stored = []
+    for run in runs:
+        stored.append(shutil.copytree(run, tmp_path / run.name))
+        recipe = read_recipe(stored[-1] / "recipe.yaml")
+        write_recipe(override(recipe, {"model.storage": storage}), stored[-1] / "recipe.yaml")
     patches = np.array(drawn.patches[:8])
-    expected = np.mean([adapted_logits(run, patches) for run in runs], axis=0)
-    spec = export(runs, tmp_path / "model", **DECISION)
+    expected = np.mean([adapted_logits(run, patches) for run in stored], axis=0)
+    spec = export(stored, tmp_path / "model", **DECISION)
     assert [member.dtype for member in spec.members] == [storage, storage]
     actual = Predictor(bundle.load(tmp_path / "model"), "cpu").logits(patches)
     np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance)
 
 
-def test_provenance_and_card_say_what_was_handed_over(drawn: Figures, tmp_path: Path) -> None:
-    run = trained(override(compact_recipe(), {"optimise.epochs": 1}), drawn, tmp_path / "run")
+def test_provenance_and_card_say_what_was_handed_over(
+    drawn: Figures, runs: list[Path], tmp_path: Path, make_bundle: Callable[..., Path]
+) -> None:
     record = {
         "summary": "A network drawn for a test.",
         "data": {"trained on": "36 drawn figures"},
         "metrics": {"drawn": {"figures": 12, "AUC": 0.8125}},
         "made_with": {"table": drawn.table_hash},
     }
-    export([run], tmp_path / "model", **{**DECISION, "record": record})
+    export(runs, tmp_path / "model", **{**DECISION, "record": record})
     provenance = bundle.read_spec(tmp_path / "model").provenance
     assert provenance["made_with"]["table"] == drawn.table_hash
     assert provenance["made_with"]["torch"] == torch.__version__
@@ -116,16 +128,11 @@ def test_provenance_and_card_say_what_was_handed_over(drawn: Figures, tmp_path: 
         "temperature 1.5000 and bias -0.5000;\natypical from threshold 0.4000 on.",
     ):
         assert text in card
+    assert "Nothing yet." in model_card(bundle.read_spec(make_bundle()))
 
 
-def test_a_card_without_metrics_says_so(drawn: Figures, tmp_path: Path) -> None:
-    run = trained(override(compact_recipe(), {"optimise.epochs": 1}), drawn, tmp_path / "run")
-    export([run], tmp_path / "model", **DECISION)
-    assert "Nothing yet." in (tmp_path / "model" / CARD).read_text()
-
-
-def test_a_run_without_weights_or_with_anothers_is_refused(drawn: Figures, tmp_path: Path) -> None:
-    run = trained(override(compact_recipe(), {"optimise.epochs": 1}), drawn, tmp_path / "run")
+def test_a_run_without_weights_or_with_anothers_is_refused(runs: list[Path], tmp_path: Path) -> None:
+    run = shutil.copytree(runs[0], tmp_path / "run")
     recipe = run / "recipe.yaml"
     recipe.write_text(recipe.read_text().replace("hidden: 8", "hidden: 9"))
     with pytest.raises(DataError, match="does not hold the weights of the network that"):

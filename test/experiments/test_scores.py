@@ -183,6 +183,7 @@ def slide_effects(generator: np.random.Generator, slides: int = 30) -> pd.DataFr
     return frame
 
 
+@pytest.mark.soak
 def test_of_equal_recipes_under_slide_effects_one_interval_in_twenty_excludes_zero() -> None:
     generator, excluded, by_figure = np.random.default_rng(0), 0, 0
     for _ in range(60):
@@ -202,6 +203,7 @@ def test_of_equal_recipes_under_slide_effects_one_interval_in_twenty_excludes_ze
     assert by_figure >= 12, "the effects are strong: resampling figures excludes zero four times as often"
 
 
+@pytest.mark.soak
 def test_the_thresholds_interval_covers_the_best_cut_under_slide_effects() -> None:
     # Logits N(±1, 1) about a shift by slide of mean 0: the best cut of the population is 0, confidence 0.5.
     generator, covered, by_figure = np.random.default_rng(1), 0, 0
