@@ -6,8 +6,9 @@ os.environ["OMP_NUM_THREADS"] = "1"  # the networks here are tiny: a second thre
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -22,6 +23,9 @@ from amf.model.preprocess import ImageSpec
 from amf.model.spec import MemberSpec
 from test.support.jobs import save_tiff, write_job
 from test.support.paths import ROOT
+
+if TYPE_CHECKING:
+    from test.support.browser import Window
 
 
 @pytest.fixture(scope="session")
@@ -44,6 +48,18 @@ def patches(shared_data: Path) -> Path:
         subprocess.run([sys.executable, shared_data / "unpack.py", partial], check=True, capture_output=True)
         partial.rename(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Window"]:
+    """One browser for all tests of pages; selenium takes a second to import."""
+    from test.support.browser import CHROMIUM, DRIVER, Window
+
+    if CHROMIUM is None or DRIVER is None:
+        pytest.skip("no Chromium or no chromedriver is installed")
+    window = Window(tmp_path_factory.mktemp("browser"))
+    yield window
+    window.driver.quit()
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """The report in a real browser at the width of a desk and of a phone, and its parts without one."""
 
-import html
+import io
 import json
 import re
 from html.parser import HTMLParser
@@ -13,7 +13,7 @@ from PIL import Image
 from amf.cli import main as amf
 from amf.evaluation import predictions, report
 from docs.make_example_report import draw_patches, draw_predictions
-from test.support.browser import CHROMIUM, FRAME, PROBE, chromium
+from test.support.browser import Window
 
 
 @pytest.fixture(scope="module")
@@ -42,23 +42,13 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
 @pytest.mark.parametrize(
     ("width", "medium"), [(1280, "screen"), (870, "screen"), (390, "screen"), (688, "print")]
 )
-def test_page_fits_the_window(evaluated: Path, tmp_path: Path, width: int, medium: str) -> None:
-    text = (evaluated / "report.html").read_text()
-    if medium == "print":  # 688 px are an A4 page between its margins
-        text = text.replace("@media screen", "@media not all").replace("@media print", "@media all")
-    (tmp_path / "probed.html").write_text(text.replace("</body>", PROBE + "</body>"))
-    frame = tmp_path / "frame.html"
-    frame.write_text(FRAME.format(width=width))
+def test_page_fits_the_window(evaluated: Path, browser: Window, width: int, medium: str) -> None:
+    browser.open(evaluated / "report.html", width, 2000, medium)  # 688 px are an A4 page between its margins
 
-    dom = chromium(tmp_path / "profile", "--virtual-time-budget=5000", "--dump-dom", frame.as_uri())
-
-    title = re.search("<title>(.*?)</title>", dom, re.DOTALL)
-    assert title is not None
-    seen = json.loads(html.unescape(title[1]))
+    seen = browser.layout()
     assert seen["window"] == width
     assert seen["page"] <= width
     assert seen["beyond"] == []
@@ -69,19 +59,13 @@ def test_page_fits_the_window(evaluated: Path, tmp_path: Path, width: int, mediu
     assert seen["requests"] == []
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
-def test_screenshot_shows_the_charts(evaluated: Path, tmp_path: Path) -> None:
-    picture = tmp_path / "screenshot.png"
-    page = (evaluated / "report.html").as_uri()
-    chromium(tmp_path / "profile", "--window-size=1280,1700", f"--screenshot={picture}", page)
+def test_screenshot_shows_the_charts(evaluated: Path, browser: Window) -> None:
+    browser.open(evaluated / "report.html", 1280, 1700)
 
-    pixels = np.asarray(Image.open(picture).convert("RGB")).astype(int)
+    picture = Image.open(io.BytesIO(browser.driver.get_screenshot_as_png()))
+    pixels = np.asarray(picture.convert("RGB")).astype(int)
     assert pixels.shape == (1700, 1280, 3)
-    for colour in [
-        (0x00, 0x72, 0xB2),
-        (0xD5, 0x5E, 0x00),
-        (0x00, 0x9E, 0x73),
-    ]:  # the curves' blue, orange, green
+    for colour in [(0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00), (0x00, 0x9E, 0x73)]:  # blue, orange, green curves
         near = np.abs(pixels - colour).max(axis=2) < 12
         assert near.sum() > 200, colour
     assert (pixels.min(axis=2) > 240).mean() > 0.5  # ink on white, no dark page

@@ -1,34 +1,91 @@
-"""A page in a headless Chromium, in a frame of any width."""
+"""A headless Chromium, and shorthands for what tests ask of a page in it."""
 
 import shutil
-import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import Select
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+DRIVER = shutil.which("chromedriver")
 
-# The browser's own window is never narrower than 500 px, a frame is.
-FRAME = """<!DOCTYPE html><title>silent</title>
-<script>window.addEventListener("message", event => document.title = event.data);</script>
-<iframe src="probed.html" width="{width}" height="2000" style="border: 0"></iframe>"""
-
-PROBE = """<script>
+LAYOUT = """
 const elements = [...document.querySelectorAll("body *")];
 const resources = performance.getEntriesByType("resource").map(e => e.name);
-parent.postMessage(JSON.stringify({
-  window: window.innerWidth,
+return {
+  window: innerWidth,
   page: document.documentElement.scrollWidth,
-  beyond: elements.filter(e => e.getBoundingClientRect().right > window.innerWidth + 1).map(e => e.tagName),
+  beyond: elements.filter(e => e.getBoundingClientRect().right > innerWidth + 1).map(e => e.tagName),
   charts: [...document.querySelectorAll("figure > svg")].map(e => e.getBoundingClientRect().width),
   pictures: [...document.images].map(e => e.naturalWidth),
   requests: resources.filter(name => !name.startsWith("data:")),
-}), "*");
-</script>"""
+};"""
 
 
-def chromium(profile: Path, *arguments: str) -> str:
-    command = [
-        str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-        "--disable-background-networking", "--disable-component-update", "--disable-sync",
-        "--hide-scrollbars", f"--user-data-dir={profile}", *arguments,
-    ]  # fmt: skip
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
+class Window:
+    """A browser window; `folder` takes its downloads."""
+
+    def __init__(self, folder: Path) -> None:
+        options = webdriver.ChromeOptions()
+        options.binary_location = str(CHROMIUM)
+        for argument in (
+            "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
+            "--disable-background-networking", "--hide-scrollbars", f"--user-data-dir={folder / 'profile'}",
+        ):  # fmt: skip
+            options.add_argument(argument)
+        options.add_experimental_option("prefs", {"download.default_directory": str(folder)})
+        self.folder = folder
+        self.driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(str(DRIVER)))
+
+    def open(self, page: Path, width: int = 1280, height: int = 900, medium: str = "screen") -> None:
+        """A page as on the first day, in a window of a size."""
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 1000}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": medium})
+        self.driver.get(page.as_uri())
+        self.run("localStorage.clear()")
+        self.driver.refresh()
+
+    def run(self, script: str, *arguments: object) -> Any:
+        return self.driver.execute_script(script, *arguments)
+
+    def find(self, selector: str) -> Any:
+        return self.driver.find_element(By.CSS_SELECTOR, selector)
+
+    def find_all(self, selector: str) -> list[Any]:
+        return self.driver.find_elements(By.CSS_SELECTOR, selector)
+
+    def layout(self) -> dict[str, Any]:
+        """Widths of window, page, charts and pictures, what sticks out, and what was asked of a network."""
+        return self.run(LAYOUT)
+
+    def type(self, *keys: str) -> None:
+        webdriver.ActionChains(self.driver).send_keys(*keys).perform()
+
+    def choose(self, control: str, value: str) -> None:
+        Select(self.find(f"#{control}")).select_by_value(value)
+
+    def fill(self, control: str, text: str) -> None:
+        box = self.find(f"#{control}")
+        box.clear()
+        box.send_keys(text, Keys.TAB)
+
+    def text(self, control: str) -> str:
+        return self.find(f"#{control}").text
+
+    def focused(self) -> str:
+        """What a screen reader says of the element that has the focus."""
+        return self.run("return document.activeElement.getAttribute('aria-label')") or ""
+
+
+def wait_until(done: Callable[[], bool]) -> None:
+    """Ask again and again for up to twenty seconds."""
+    deadline = time.monotonic() + 20
+    while not done() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert done()

@@ -1,6 +1,5 @@
 """`make cluster`: the whole workflow on miniatures, on one machine and on Slurm, both broken off."""
 
-import html
 import json
 import os
 import re
@@ -19,7 +18,7 @@ import yaml
 
 from amf.experiments.folds import slug
 from test.support import slurm
-from test.support.browser import CHROMIUM, FRAME, PROBE, chromium
+from test.support.browser import Window
 from test.support.jobs import run_inference
 from test.support.miniature import environment, published, snakemake, write_configuration
 from test.support.paths import ROOT
@@ -152,17 +151,10 @@ def test_the_page_sets_the_papers_numbers_beside_ours(alone: tuple[Path, Fold]) 
     assert rows["medium"][1] == "+0.057 ± 0.024"
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
 @pytest.mark.parametrize("width", [1280, 390])
-def test_the_page_opens_in_a_browser(alone: tuple[Path, Fold], tmp_path: Path, width: int) -> None:
-    text = (alone[0] / "reproduction.html").read_text()
-    (tmp_path / "probed.html").write_text(text.replace("</body>", PROBE + "</body>"))
-    frame = tmp_path / "frame.html"
-    frame.write_text(FRAME.format(width=width))
-    dom = chromium(tmp_path / "profile", "--virtual-time-budget=5000", "--dump-dom", frame.as_uri())
-    title = re.search("<title>(.*?)</title>", dom, re.DOTALL)
-    assert title is not None
-    seen = json.loads(html.unescape(title[1]))
+def test_the_page_opens_in_a_browser(alone: tuple[Path, Fold], browser: Window, width: int) -> None:
+    browser.open(alone[0] / "reproduction.html", width)
+    seen = browser.layout()
     assert seen["window"] == width
     assert seen["page"] <= width  # a wide table scrolls within itself
     assert seen["requests"] == []
