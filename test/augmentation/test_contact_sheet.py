@@ -66,7 +66,7 @@ def test_the_command_writes_a_png(folder, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--count", "0"], "--count is 0"),
+        (["--count", "0"], "Invalid value for '--count': Input should be greater than or equal to 1"),
         (["--field-of-view-px", "33"], "--field-of-view-px is 33, expected 1 to the patches' 32 px"),
         (["--field-of-view-px", "-1"], "--field-of-view-px is -1"),
         (["--out", "file/sheet.png"], "file/sheet.png cannot be written"),

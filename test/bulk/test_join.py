@@ -145,13 +145,6 @@ def test_a_kill_in_the_middle_of_the_join_leaves_no_table(
     assert (tmp_path / "p.csv").read_bytes() == whole
 
 
-def test_without_a_launcher_accelerate_is_not_imported(command: list[str], tmp_path: Path) -> None:
-    script = "import sys; from amf.cli import main; main(); assert 'accelerate' not in sys.modules"
-    given = [sys.executable, "-c", script, *command, str(tmp_path / "p.csv")]
-    done = subprocess.run(given, cwd=ROOT, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
-
-
 def test_under_a_launcher_each_rank_scores_its_share(
     command: list[str], whole: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
