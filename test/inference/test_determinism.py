@@ -57,6 +57,12 @@ def test_permuted_pages_give_the_permuted_answer(tmp_path: Path, drawn: Pages) -
     )
 
 
+@pytest.mark.parametrize("size", [1, 5, 16])
+def test_the_batch_split_does_not_matter(predictor: Predictor, drawn: Pages, size: int) -> None:
+    parts = [confidences(predictor, drawn[at : at + size]) for at in range(0, len(drawn), size)]
+    np.testing.assert_allclose(np.concatenate(parts), confidences(predictor, drawn), rtol=0, atol=1e-6)
+
+
 def test_a_stack_longer_than_a_batch_is_scored_as_its_parts(predictor: Predictor, drawn: Pages) -> None:
     pages = np.concatenate([drawn] * 5)  # (80, 128, 128, 3)
     expected = np.tile(confidences(predictor, drawn), 5)
