@@ -31,7 +31,7 @@ def test_maps_sum_to_the_change_of_the_logit(shipped: bool, make_bundle: Callabl
 
 def test_views_that_take_turns_show_what_all_views_show() -> None:
     loaded = bundle.load(shipped_bundle())
-    quick, slow = (next(maps.attribute(loaded, PATCHES[:1], steps)) for steps in (maps.STEPS, 32))
+    quick, slow = (next(maps.attribute(loaded, PATCHES[:1], steps)) for steps in (maps.STEPS, 64))
     drawn = [maps.overlay(map_).astype(int) for map_ in (quick, slow)]
     opaque = [np.where(seen[..., 0] == 213, 1, -1) * seen[..., 3] for seen in drawn]  # orange above zero
     assert np.corrcoef(*(part.ravel() for part in opaque))[0, 1] > 0.9

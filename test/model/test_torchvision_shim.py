@@ -6,14 +6,11 @@ import sys
 from test.support.paths import ROOT
 
 
-def python(code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
-
-
 def test_peft_and_torchvision_are_imported_where_timm_was_not() -> None:
     """The other order, timm first, is that of every test that builds a ViT."""
-    done = python(
+    code = (
         "from amf.model.torchvision_shim import ensure_torchvision; ensure_torchvision(); "
         "import peft, torchvision.transforms.functional, timm"
     )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
