@@ -23,6 +23,8 @@ MAX_WHOLE = 2**53
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 """What parts the cells of a CSV file."""
 
+SPREADSHEETS = (".xlsx", ".xls", ".ods", ".numbers")
+
 
 def read_text(path: Path, error: type[AmfError] = DataError) -> str:
     """Read a UTF-8 text file, with or without a byte-order mark.
@@ -83,7 +85,7 @@ _Loader.add_implicit_resolver(_BOOL, re.compile("(?:true|True|TRUE|false|False|F
 def read_yaml(path: Path, error: type[AmfError] = RecipeError) -> Any:
     """Read a YAML file; raises as `read_text`, and where it is not YAML or gives a key twice."""
     if path.suffix.lower() in (".csv", ".tsv", ".parquet"):
-        raise error(f"{path} is a table, expected a YAML file")
+        raise error(f"{path} is a table, expected a recipe, a YAML file")
     text = read_text(path, error)
     try:
         return yaml.load(text, Loader=_Loader)
@@ -94,7 +96,7 @@ def read_yaml(path: Path, error: type[AmfError] = RecipeError) -> Any:
 
 
 def read_csv(path: Path, numbers: Iterable[str] = ()) -> tuple[list[str], list[list[str]]]:
-    """Read a CSV file: its columns, and its rows as text; lines without any cell are passed over.
+    """Read a CSV file: its columns, and its rows as text; lines whose cells are all empty are passed over.
 
     Commas, semicolons or tabs part the cells, whichever makes most columns of the header. Where they are no
     commas, a decimal comma in a column of `numbers` becomes a point. A first column without a name, which
@@ -105,6 +107,8 @@ def read_csv(path: Path, numbers: Iterable[str] = ()) -> tuple[list[str], list[l
     DataError : as `read_text`; no header, quotes that do not close, a name given twice, a row that has
         more or fewer cells than the header, or a column that has both decimal commas and points.
     """
+    if path.suffix.lower() in SPREADSHEETS:
+        raise DataError(f"{path} is a spreadsheet, expected a table as CSV or Parquet: save it as CSV")
     lines, separator = _lines(path, read_text(path).lstrip("\r\n"))
     header, *rows = lines
     header = [name.strip() for name in header]
@@ -129,7 +133,8 @@ def read_csv(path: Path, numbers: Iterable[str] = ()) -> tuple[list[str], list[l
 
 
 def _lines(path: Path, text: str) -> tuple[list[list[str]], str]:
-    """The records of a CSV file, and what parts their cells."""
+    """The records of a CSV file, and what parts their cells; a line `sep=;` before them is passed over."""
+    text = re.sub(r"\A\"?sep=.\"?[\r\n]+", "", text)
 
     def records(separator: str, strict: bool = False) -> Iterator[list[str]]:
         # "x, y" pads its cells; a name that begins with a space is not meant so
@@ -147,7 +152,7 @@ def _lines(path: Path, text: str) -> tuple[list[list[str]], str]:
         if most > 1 and len(found) > 1:
             both = " and ".join(SEPARATORS[separator] for separator in found)
             raise DataError(f"{path}: {both} part the header into {most} names alike, expected one of them")
-        return [line for line in records(found[0], strict=True) if line], found[0]
+        return [line for line in records(found[0], strict=True) if any(line)], found[0]
     except csv.Error as fault:
         raise DataError(f"{path} is not a readable CSV file: {fault}") from fault
 
@@ -292,6 +297,8 @@ def read_frame(
             if not path.is_file():
                 raise DataError(f"{path}: no such file")
             frame = pd.read_parquet(path)
+            if any(frame.index.names):  # a column that was the index of who wrote it
+                frame = frame.reset_index()
         except AmfError:
             raise
         except Exception as fault:  # pyarrow meets damaged files with a dozen exception types

@@ -9,7 +9,7 @@ from pydantic import Discriminator, Field, Tag, ValidationError, create_model
 from amf.data.loading import read_yaml
 from amf.data.schema import RootPath, Section, first_fault
 from amf.data.sources import SOURCES, Reading, Source
-from amf.errors import RecipeError
+from amf.errors import DataError, RecipeError
 
 OTHER_SIDE = "not on this side of AMi-Br's published split"
 
@@ -36,7 +36,7 @@ class DataRecipe:
 
         Raises
         ------
-        DataError: a file is missing or, unless `skip_bad`, a row is not usable.
+        DataError: a file is missing or, unless `skip_bad`, a row is not usable; no figure is left.
         """
         from amf.data.table import combine, stack
 
@@ -51,6 +51,10 @@ class DataRecipe:
             other = table.drop(index=list(rows)).assign(reason=OTHER_SIDE, detail=self.amibr_split.file)
             left_out.append(other)
             table = table.iloc[rows].reset_index(drop=True)
+        if table.empty:
+            reasons = stack(left_out)["reason"].value_counts()
+            why = ", ".join(f"{count} rows: {reason}" for reason, count in reasons.items())
+            raise DataError(f"no figure is left to be used; {why or 'there are no rows'}")
         return Reading(table, stack(left_out), [note for reading in readings for note in reading.notes])
 
 

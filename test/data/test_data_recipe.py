@@ -81,7 +81,7 @@ def test_a_wrong_recipe_names_its_fault(tmp_path: Path, text: str, message: str)
 def test_a_missing_recipe_and_a_table_are_named(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="no such file"):
         load_data_recipe(tmp_path / "absent.yaml")
-    with pytest.raises(RecipeError, match=r"figures\.csv is a table, expected a YAML file$"):
+    with pytest.raises(RecipeError, match=r"figures\.csv is a table, expected a recipe, a YAML file$"):
         load_data_recipe(tmp_path / "figures.csv")
 
 

@@ -23,6 +23,7 @@ RIGHT = (["file", "x", "class"], [["a b.png", "101.0", "AMF"], ["ü.png", "12345
         '"file", "x", "class"\n"a b.png", 101.0, AMF\n"ü.png", 1234567.125, "NMF"\n',
         ",file,x,class,\n0,a b.png,101.0,AMF,\n1,ü.png,1234567.125,NMF,\n",
         "Unnamed: 0,file,x,class\n0,a b.png,101.0,AMF\n1,ü.png,1234567.125,NMF\n",
+        "sep=;\nfile;x;class\na b.png;101,0;AMF\n;;\nü.png;1234567,125;NMF\n;;\n",
         "\n file , x,class \na b.png,101.0,AMF\nü.png,1234567.125,NMF\n",
     ],
 )
@@ -76,6 +77,10 @@ def test_parquet_gives_the_same_records_as_csv(tmp_path: Path) -> None:
         "s": "8",
     }
     assert read_frame(tmp_path / "t.parquet").dtypes.equals(frame.dtypes)
+    frame.set_index("file").to_parquet(tmp_path / "t.parquet")
+    assert read_records(tmp_path / "t.parquet", ["x"])[1][1] == tables[1][1][1]
+    with pytest.raises(DataError, match=r"t\.xlsx is a spreadsheet, expected a table as CSV or Parquet"):
+        read_csv(tmp_path / "t.xlsx")
 
 
 def test_names_in_other_case_and_of_other_people() -> None:

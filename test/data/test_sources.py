@@ -8,6 +8,7 @@ from pandas import read_csv
 from PIL import Image
 
 from amf.data.patches import read_patches
+from amf.data.recipe import DataRecipe
 from amf.data.sources import SOURCES, Source, register
 from amf.data.sources.base import LISTED_TWICE, NO_VOTE, TIE, UNLABELLED, UNUSABLE_ROW
 from amf.data.sources.generic import Columns
@@ -269,9 +270,16 @@ def test_votes_alone_give_the_label_and_ties_are_listed(tmp_path: Path) -> None:
     assert reading.removed["detail"].str.endswith(("labels.csv row 2", "labels.csv row 3")).all()
 
 
+def test_a_recipe_without_a_figure_left_says_why(tmp_path: Path) -> None:
+    text = "file,case,v\n1,s,AMF|NMF\n2,s,unsure\n3,s,unsure\n"
+    recipe = DataRecipe((generic(tmp_path, text, columns={**COLUMNS, "votes": "v"}),))
+    with pytest.raises(DataError, match="left to be used; 2 rows: no vote but unsure, 1 rows: the"):
+        recipe.read(tmp_path)
+
+
 @pytest.mark.parametrize("cell", ["1101", "AMF; yes; NMF; atypical", "1|1|0|1|unsure"])
 def test_one_column_holds_all_votes(tmp_path: Path, cell: str) -> None:
-    source = generic(tmp_path, f"file,case,v\n1.png,7,{cell}\n", columns={**COLUMNS, "votes": ["v"]})
+    source = generic(tmp_path, f"file,case,v\n1.png,7,{cell}\n", columns={**COLUMNS, "votes": "v"})
     assert source.read(tmp_path).table["votes"].tolist() == ["1101"]
 
 

@@ -38,6 +38,10 @@ from amf.data.words import votes_of
 from amf.errors import DataError
 
 T = TypeVar("T")
+Names = Annotated[
+    tuple[str, ...], BeforeValidator(lambda names: (names,) if isinstance(names, str) else names)
+]
+"""Columns, of which a single one needs no list."""
 
 
 class Columns(Section):
@@ -46,7 +50,7 @@ class Columns(Section):
     image: str
     slide: str
     label: str | None = None
-    votes: tuple[str, ...] = ()  # a column an expert, or a single one of all: "110", "AMF; NMF; unsure"
+    votes: Names = ()  # a column an expert, or a single one of all: "110", "AMF; NMF; unsure"
     x: str | None = None
     y: str | None = None
     tumor: str | None = None
