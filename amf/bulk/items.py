@@ -128,9 +128,9 @@ def _check_alike(items: Sequence[Item]) -> None:
             raise DataError(f"the column {column!r} of the inputs holds {found}, expected text or numbers")
 
 
-def printable(path: Path | str) -> str:
-    """A path as text for a table; bytes that are not UTF-8 as \\xNN."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+def printable(text: Path | str) -> str:
+    """A path, or text with paths in it, as UTF-8 can have it: a byte that is none of it as \\xNN."""
+    return str(text).encode("utf-8", "backslashreplace").decode().replace("\\udc", "\\x")
 
 
 def _items_below(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from amf.bulk.geojson import write_geojson
+from amf.bulk.items import printable
 from amf.bulk.parts import difference, read_part
 from amf.bulk.shares import Share
 from amf.errors import DataError, account
@@ -121,21 +122,23 @@ def _all_shares(paths: Sequence[Path]) -> tuple[dict[str, Any], list[dict[str, A
 
 
 def _write_table(path: Path, rows: Sequence[dict[str, Any]], columns: Sequence[str], suffix: str) -> None:
-    """Write rows in the format of `suffix`, one of TABLE_SUFFIXES; None is an empty cell."""
+    """Write rows in the format of `suffix`, one of TABLE_SUFFIXES; each column has the type of its values."""
     if suffix == ".json":
         lines = (json.dumps({name: row[name] for name in columns}, allow_nan=False) for row in rows)
         path.write_text("[" + ",".join(f"\n{line}" for line in lines) + "\n]\n", encoding="utf-8")
-    elif suffix == ".parquet":
-        import pyarrow as pa  # as pandas, imported late: only who writes such a table needs it
-        import pyarrow.parquet as pq
+        return
+    import pyarrow as pa
+    import pyarrow.csv
+    import pyarrow.parquet
 
-        page = {"page": pa.int64()}  # in a table without stacks there is no page to tell it by
-        pq.write_table(
-            pa.table({name: pa.array([row[name] for row in rows], page.get(name)) for name in columns}), path
-        )
+    cells = {name: [row[name] for row in rows] for name in columns}
+    text = {
+        name: [printable(v) if isinstance(v, str) else v for v in values] for name, values in cells.items()
+    }
+    page = {"page": pa.int64()}  # in a table without stacks no page tells its type
+    table = pa.table({name: pa.array(values, page.get(name)) for name, values in text.items()})
+    if suffix == ".parquet":
+        pyarrow.parquet.write_table(table, path)
     else:
-        import pandas as pd
-
-        frame = pd.DataFrame([*rows], columns=[*columns], dtype=object)  # each cell is written as it is
-        with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-            frame.to_csv(file, index=False, lineterminator="\n")
+        options = pyarrow.csv.WriteOptions(quoting_style="needed", quoting_header="needed")
+        pyarrow.csv.write_csv(table, path, options)

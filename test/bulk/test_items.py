@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from amf.bulk.items import Item, Unreadable, find_items
+from amf.bulk.items import Item, Unreadable, find_items, printable
 from amf.cli import main as amf
 from amf.errors import AccountingError, DataError, JobError, account
 from amf.inference.predict import Predictor
@@ -183,7 +183,7 @@ def test_columns_keep_their_type_in_every_format(tmp_path: Path, predict: Predic
             rows = [*csv.DictReader(file)]
         assert [row["label"] for row in rows] == ["1", ""]
         assert [row["slide"] for row in rows] == ["007", "008"]
-        assert [row["domain"] for row in rows] == ["True", "False"]
+        assert [row["domain"] for row in rows] == ["true", "false"]
 
 
 @pytest.mark.parametrize(
@@ -243,6 +243,12 @@ def test_command_refuses_before_it_works(
         predict(tmp_path / output, folder, model=used, code=code)
         assert message in capsys.readouterr().err
     assert not (tmp_path / "p.csv").exists()
+
+
+def test_any_text_can_be_printed() -> None:
+    name = os.fsdecode(b"caf\xe9 \xff")
+    assert printable(Path(name)) == "caf\\xe9 \\xff"
+    assert printable(f"{name}: né \ud800") == "caf\\xe9 \\xff: né \\ud800"
 
 
 def test_account_raises_on_any_difference() -> None:
