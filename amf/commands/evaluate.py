@@ -49,10 +49,11 @@ def run(
     seed: Annotated[int, Option(help="of the bootstrap")] = 0,
 ) -> None:
     """Score predictions as the organisers do, with intervals; writes metrics.json and report.html."""
+    from amf.bulk.answer_table import COLUMNS
     from amf.evaluation import predictions as tables
     from amf.evaluation import report, summary
 
-    columns = pairs("--column", column, tables.COLUMNS)
+    columns = pairs("--column", column, COLUMNS)
     evaluated = tables.read(predictions, truth, allow_missing, columns)
     other = tables.read(compare, truth, allow_missing, columns) if compare else None
     numbers = summary.summarise(evaluated, replicates, seed, other)

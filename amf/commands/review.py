@@ -35,7 +35,7 @@ def run(
     """Write one page to look at predictions, correct them by vote and download the votes."""
     if output.suffix != ".html":
         raise DataError(f"{output} is to be the page, expected a name that ends in .html")
-    from amf.evaluation import answers as answered
+    from amf.bulk import answers as answered
     from amf.evaluation import review
     from amf.model.shipped import shipped_bundle
 

@@ -13,22 +13,15 @@ layout, an image without a job is a note: the organisers' truth covers more imag
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
-from pandas import DataFrame, Series
+from pandas import DataFrame
 
-from amf.data.loading import numbers_in, read_frame, read_json, table_path, with_names
+from amf.bulk.answer_table import FIGURE, NUMBERS, TRAITS, read_answer_table, refuse_rows
+from amf.data.loading import read_json, table_path
 from amf.data.reviews import is_review, read_reviews
 from amf.data.words import labels_in
 from amf.errors import DataError, account
 from amf.evaluation.platform_jobs import JOBS, TRUTH, lists, read_jobs, truth_table
-
-TRAITS = ("domain", "slide", "species", "tumor")
-NUMBERS = ["page", "confidence", "threshold", "x", "y"]
-OPTIONAL = ("label", "id", *TRAITS, *NUMBERS)
-COLUMNS = ("image", "class", *OPTIONAL)
-_FIGURE = ["image", "page"]
 
 
 @dataclass(frozen=True)
@@ -79,6 +72,8 @@ def read(
         )
     if source.is_dir():
         predictions = _read_platform(source, truths[0] if truths else source / TRUTH, allow_missing)
+    elif source.name == JOBS and lists(read_json(source), "inputs"):
+        raise DataError(f"{source} is the platform's list of jobs: name the folder that holds it and them")
     else:
         predictions = _read_tables(source, truths, allow_missing, columns or {})
     label = predictions.figures["label"]
@@ -109,7 +104,7 @@ def _read_tables(
 ) -> Predictions:
     of_truth = {name: theirs for name, theirs in columns.items() if name not in ("class", *NUMBERS[1:])}
     own = {name: theirs for name, theirs in columns.items() if not (truths and name in ("label", *TRAITS))}
-    table = load_table(source, ["image", "class", "confidence"], own)
+    table = read_answer_table(source, ["image", "class", "confidence"], own)
     given = len(table)
     table["predicted"] = labels_in(table["class"], str(source))
     notes: list[str] = []
@@ -129,7 +124,7 @@ def _read_tables(
     else:
         raise DataError(f"{source} has no column 'label': add one, or name the truth with --truth")
     account(f"rows of {source}", given, len(table), left_out)
-    kept = [*_FIGURE, "label", "predicted", "confidence", *(name for name in TRAITS if name in table)]
+    kept = [*FIGURE, "label", "predicted", "confidence", *(name for name in TRAITS if name in table)]
     return Predictions(source, table[kept], notes)
 
 
@@ -151,20 +146,20 @@ def _majority(paths: list[Path]) -> tuple[DataFrame, list[str]]:
     """Truth by the majority of experts, with slides where all are known; and what to know of the votes."""
     reviews = read_reviews(paths)
     truth = reviews.figures[reviews.figures["label"].notna()].reset_index(drop=True)
-    columns = [*_FIGURE, "label", *(["slide"] if (truth["slide"] != "").all() else [])]
+    columns = [*FIGURE, "label", *(["slide"] if (truth["slide"] != "").all() else [])]
     return truth[columns].astype({"page": "Int64", "label": "int64"}), list(reviews.notes)
 
 
 def _truth_of(path: Path, columns: Mapping[str, str]) -> DataFrame:
     if path.suffix == ".json" and lists(read_json(path), "labels"):
         return truth_table(path)
-    return _check_truth(path, load_table(path, ["image", "label"], columns))
+    return _check_truth(path, read_answer_table(path, ["image", "label"], columns))
 
 
 def _check_truth(path: Path, truth: DataFrame) -> DataFrame:
     truth = truth.assign(label=labels_in(truth["label"], str(path)))
     for column in truth.columns.intersection(["domain", "slide"]):
-        _refuse(path, truth["image"], truth[column].isna(), f"{{!r}} has no {column}")
+        refuse_rows(path, truth["image"], truth[column].isna(), f"{{!r}} has no {column}")
     for column in truth.columns.intersection(["species", "tumor"]):
         truth[column] = truth[column].fillna("not published")
     return truth
@@ -181,15 +176,15 @@ def _match(
     -------
     The rows that have a truth, in the order of `table`; the images without truth; those without prediction.
     """
-    known = truth[[*_FIGURE, "label", *(name for name in TRAITS if name in truth)]]
+    known = truth[[*FIGURE, "label", *(name for name in TRAITS if name in truth)]]
     wanted = table.drop(columns=[*TRAITS, "label"], errors="ignore").assign(row=range(len(table)))
     by_name = [part.assign(image=part["image"].map(_file_name)) for part in (wanted, known)]
     if by_name[0]["image"].isin(by_name[1]["image"]).sum() > wanted["image"].isin(known["image"]).sum():
         wanted, known = by_name
     for part, path in ((wanted, source), (known, truth_path)):
-        twice = part.duplicated([name for name in (*_FIGURE, "id") if name in part])
-        _refuse(path, part["image"], twice, "{!r} is listed twice, expected distinct images")
-    merged = wanted.merge(known, how="outer", on=_FIGURE, indicator=True)
+        twice = part.duplicated([name for name in (*FIGURE, "id") if name in part])
+        refuse_rows(path, part["image"], twice, "{!r} is listed twice, expected distinct images")
+    merged = wanted.merge(known, how="outer", on=FIGURE, indicator=True)
     matched = merged[merged["_merge"] == "both"].sort_values("row", ignore_index=True)
     matched["image"] = table["image"].iloc[matched["row"].astype(int)].to_numpy()
     unknown, unscored = (
@@ -200,54 +195,3 @@ def _match(
 
 def _file_name(path: str) -> str:
     return table_path(path).name
-
-
-# ---- tables
-
-
-def load_table(path: Path, required: Sequence[str], columns: Mapping[str, str] | None = None) -> DataFrame:
-    """A table with a clean index, text where text is meant and a `page` column.
-
-    Parameters
-    ----------
-    required : columns that it must have.
-    columns : what it may call some of its columns: our name → its own.
-
-    Raises
-    ------
-    DataError : no table, a column of `required` is missing, or an (image, page) is there twice without an
-        `id` that tells the two apart.
-    """
-    if path.suffix == ".json":
-        content = read_json(path)
-        if lists(content, "inputs"):
-            raise DataError(f"{path} is the platform's list of jobs: name the folder that holds it and them")
-        if not isinstance(content, list) or not all(isinstance(row, dict) for row in content):
-            raise DataError(f"{path} is no table: expected a list of objects, one a figure")
-        table = with_names(DataFrame(content), str(path), required, OPTIONAL, columns)
-    elif path.suffix in (".csv", ".parquet"):
-        table = read_frame(path, None, required, OPTIONAL, NUMBERS, columns)
-        table = table.mask(table == "") if path.suffix == ".csv" else table
-    else:
-        raise DataError(f"{path} is neither a folder nor a .csv, .parquet or .json table")
-    if "page" not in table:
-        table["page"] = pd.NA
-    for column in table.columns.intersection(NUMBERS):
-        table[column] = numbers_in(table[column], str(path), whole=column == "page")
-    table["page"] = table["page"].astype("Int64")
-    if "confidence" in table:
-        outside = ~table["confidence"].between(0, 1)
-        _refuse(path, table["confidence"], outside, "the confidence is {}, expected a number from 0 to 1")
-    _refuse(path, table["image"], table["image"].isna(), "the image is empty, expected a name")
-    table["image"] = table["image"].astype(str)
-    twice = table.duplicated([*_FIGURE, *table.columns.intersection(["id"])])
-    _refuse(path, table["image"], twice, "{!r} is listed twice, expected one row a figure")
-    return table
-
-
-def _refuse(path: Path, values: "Series[Any]", wrong: "Series[bool]", message: str) -> None:
-    """Raise for the first row marked wrong; row 1 is the first below the header."""
-    if wrong.any():
-        position = int(wrong.to_numpy().argmax())
-        more = f" ({wrong.sum()} such rows)" if wrong.sum() > 1 else ""
-        raise DataError(f"{path}, row {position + 1}: {message.format(values.iloc[position])}{more}")

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from pandas import DataFrame
 from PIL import Image
 
+from amf.bulk.answers import Answers
 from amf.bulk.read import is_stack
 from amf.data.patches import file_of, page_name, read_patches
 from amf.data.reviews import read_reviews
 from amf.errors import DataError
-from amf.evaluation.answers import Answers
 from amf.files import write_text
 from amf.model.preprocess import PATCH_PX
 

@@ -14,10 +14,10 @@ from PIL import Image
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
+from amf.bulk.answers import Answers, read_answers
 from amf.cli import main as amf
 from amf.data.reviews import read_reviews
 from amf.evaluation import maps, review
-from amf.evaluation.answers import Answers, read_answers
 from docs.make_example_report import draw_patch
 from test.support.browser import Window, wait_until
 from test.support.jobs import save_tiff

@@ -9,9 +9,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from amf.bulk.geojson import BUNDLE, CLASSIFICATION, IMAGE, MEASUREMENT
+from amf.bulk.answers import Answers, read_answers
+from amf.bulk.geojson import BUNDLE, CLASSIFICATION, IMAGE, MEASUREMENT, THRESHOLD
 from amf.errors import DataError
-from amf.evaluation.answers import THRESHOLD, Answers, read_answers
 
 CONFIDENCES = [0.19, 0.26, 0.3, 0.99]
 NO_BUNDLE = Path("no bundle is needed")

@@ -14,17 +14,16 @@ from typing import Any
 
 from pandas import DataFrame
 
+from amf.bulk.answer_table import read_answer_table
 from amf.bulk.figures.features import class_of, features_of
 from amf.bulk.figures.given import is_figure
 from amf.bulk.figures.read import read_any_json
-from amf.bulk.geojson import BUNDLE, IMAGE, MEASUREMENT
+from amf.bulk.geojson import BUNDLE, IMAGE, MEASUREMENT, THRESHOLD
 from amf.data.patches import file_of
 from amf.data.words import label_of
 from amf.errors import DataError, account
-from amf.evaluation.predictions import load_table
 from amf.model.digest import FILE_NAME, file_digest
 
-THRESHOLD = "Threshold"
 OTHER = "other"
 COLUMNS = ["image", "page", "id", "slide", "x", "y", "confidence", "class", "threshold", "bundle"]
 
@@ -64,7 +63,7 @@ def read_answers(path: Path, model: Path) -> Answers:
     content = None if path.suffix == ".parquet" else read_any_json(path)
     notes: list[str] = []
     if content is None or _is_table(content):
-        table = load_table(path, required=["image", "class", "confidence"])
+        table = read_answer_table(path, ["image", "class", "confidence"])
     else:
         rows = [_row_of(path, feature) for feature in features_of(path, content)]
         table = DataFrame([row for row in rows if row])
