@@ -84,15 +84,12 @@ def _run(
     from accelerate import PartialState
 
     from amf.data.figures import open_figures
+    from amf.data.splits import leave_one_domain_out
     from amf.experiments.folds import run_missing
     from amf.experiments.lodo import CHOSEN, SUMMARY, collect_lodo, lodo_runs
 
     figures = open_figures(data)
-    if len(figures.domains) == 1:
-        raise DataError(
-            f"{data} has one domain, {figures.domains[0]}, and none to leave out: `amf final` calibrates by "
-            "folds of slides there"
-        )
+    leave_one_domain_out(figures.table)  # refuses a table of one domain, of which `amf final` takes slides
     if not collect:
         runs = [run for out, members in ensembles.items() for run in lodo_runs(members, figures, out)]
         run_missing(runs, figures, "--member", member, fold)

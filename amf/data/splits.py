@@ -53,7 +53,8 @@ def leave_one_domain_out(table: DataFrame) -> list[Split]:
     if len(domains) < 2:
         raise DataError(
             f"leaving one domain out needs at least two domains, the table has only {domains}: give its data "
-            "recipe the columns or constants of tumor, scanner, origin and species, or of domain"
+            "recipe the columns or constants of tumor, scanner, origin and species, or of domain, or run "
+            "`amf final`, which holds slides out"
         )
     spread = table.groupby("slide")["domain"].nunique()
     if (spread > 1).any():

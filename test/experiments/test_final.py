@@ -187,7 +187,7 @@ def test_of_one_domain_final_calibrates_by_folds_of_slides_and_says_so(
     data, out = pack_noise(drawn_table(120, domains=1), tmp_path / "data"), tmp_path / "out"
     recipe = str(write())
     assert main(["lodo", recipe, "--data", str(data), "--out", str(out)]) == 2
-    assert "has one domain, domain 0, and none to leave out: `amf final`" in capsys.readouterr().err
+    assert "or run `amf final`, which holds slides out" in capsys.readouterr().err
     assert main(["final", recipe, "--data", str(data), "--out", str(out)]) == 0
     said = capsys.readouterr().out
     assert "tiny, seed 0: fold 5/5, held out: " in said
