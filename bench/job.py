@@ -233,14 +233,7 @@ def vit_g_bundle(dtype: str = "bfloat16", depth: int = 40) -> Path:
             for name, t in model.state_dict().items()
         }
         bundle.write(
-            folder,
-            [(spec, state)],
-            name="vit-g-random",
-            temperature=1.0,
-            bias=0.0,
-            threshold=0.5,
-            fitted_on="nothing: random weights",
-            provenance={},
+            folder, BundleSpec("vit-g-random", 1.0, 0.5, "nothing: random weights", (spec,)), [state]
         )
     return folder
 

@@ -20,7 +20,7 @@ from amf.model import bundle
 from amf.model.backbones import BACKBONES
 from amf.model.classifier import Classifier, HeadSpec
 from amf.model.preprocess import ImageSpec
-from amf.model.spec import MemberSpec
+from amf.model.spec import BundleSpec, MemberSpec
 from test.support.jobs import save_tiff, write_job
 from test.support.paths import ROOT
 
@@ -87,7 +87,7 @@ def make_bundle(tmp_path: Path) -> Callable[..., Path]:
     ) -> Path:
         if arguments is None:
             arguments = {"widths": [8, 16], "blocks": [1, 1]}
-        written, head = [], HeadSpec(hidden)
+        specs, weights, head = [], [], HeadSpec(hidden)
         for seed in range(members):
             torch.manual_seed(seed)
             model = Classifier(backbone, arguments, head)
@@ -101,17 +101,11 @@ def make_bundle(tmp_path: Path) -> Callable[..., Path]:
                 "",
                 dtype,
             )
-            written.append((spec, model.state_dict()))
-        bundle.write(
-            tmp_path / name,
-            written,
-            name=name,
-            temperature=temperature,
-            bias=bias,
-            threshold=threshold,
-            fitted_on="nothing: random weights",
-            provenance={},
-        )
+            specs.append(spec)
+            weights.append(model.state_dict())
+        fitted_on = "nothing: random weights"
+        spec = BundleSpec(name, temperature, threshold, fitted_on, tuple(specs), bias)
+        bundle.write(tmp_path / name, spec, weights)
         return tmp_path / name
 
     return make

@@ -90,21 +90,13 @@ def export(
     made_with = {**record.get("made_with", {}), **versions()}
     provenance = {**record, "made_with": made_with}
     members = [member_of(run) for run in runs]
-    if any(member.dtype == "int8" for member, _ in members):
+    specs, weights = tuple(spec for spec, _ in members), [tensors for _, tensors in members]
+    spec = BundleSpec(name, temperature, threshold, fitted_on, specs, bias, provenance)
+    if any(member.dtype == "int8" for member in specs):
         if patches is None:
             raise DataError("storage is int8, which is checked on real patches, and there are none")
-        decision = BundleSpec(name, temperature, threshold, fitted_on, tuple(m for m, _ in members), bias)
-        members, provenance["int8"] = as_int8(decision, [tensors for _, tensors in members], patches)
+        weights, provenance["int8"] = as_int8(spec, weights, patches)
         made_with["int8 against float32"] = "; ".join(f"{k} {v:.5g}" for k, v in provenance["int8"].items())
-    spec = write(
-        target,
-        members,
-        name=name,
-        temperature=temperature,
-        bias=bias,
-        threshold=threshold,
-        fitted_on=fitted_on,
-        provenance=provenance,
-    )
+    spec = write(target, spec, weights)
     write_card(target, spec)
     return spec

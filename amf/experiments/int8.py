@@ -34,8 +34,8 @@ MAX_MOVED, MIN_RANK_CORRELATION = 0.02, 0.999
 
 def as_int8(
     spec: BundleSpec, precise: Sequence[Mapping[str, Tensor]], patches: NDArray[np.uint8]
-) -> tuple[list[tuple[MemberSpec, Mapping[str, Tensor]]], dict[str, Any]]:
-    """The members of a bundle as it stores them, those of type int8 rounded, and the report on its answers.
+) -> tuple[list[Mapping[str, Tensor]], dict[str, Any]]:
+    """Each member's tensors as the bundle stores them, those of type int8 rounded; and the report on answers.
 
     Parameters
     ----------
@@ -51,8 +51,8 @@ def as_int8(
         int8_member(member, tensors, patches) if member.dtype == "int8" else tensors
         for member, tensors in zip(spec.members, precise, strict=True)
     ]
-    members, compared = list(zip(spec.members, stored, strict=True)), evenly(patches, COMPARED_ON)
-    bundle = Bundle(spec, tuple(served(member, tensors) for member, tensors in members))
+    compared = evenly(patches, COMPARED_ON)
+    bundle = Bundle(spec, tuple(map(served, spec.members, stored)))
     report = moves(bundle, compared, float32_confidences(spec, precise, compared))
     if not is_close(report):
         raise DataError(
@@ -60,7 +60,7 @@ def as_int8(
             f"{report['rank correlation']:.5f}, {report['classes changed far']} classes changed), expected "
             f"at most {MAX_MOVED} (at least {MIN_RANK_CORRELATION}, none): use storage bfloat16"
         )
-    return members, report
+    return stored, report
 
 
 def int8_member(

@@ -204,21 +204,15 @@ def stored_dtype(name: str, tensor: Tensor, dtype: torch.dtype) -> torch.dtype:
     return torch.float32 if name.endswith(SCALE) else float_dtype(dtype)
 
 
-def write(
-    folder: Path,
-    members: Sequence[tuple[MemberSpec, Mapping[str, Tensor]]],
-    *,
-    name: str,
-    temperature: float,
-    bias: float,
-    threshold: float,
-    fitted_on: str,
-    provenance: Mapping[str, Any],
-) -> BundleSpec:
-    """Write a bundle; each member's `weights`, `sha256` are filled in here, its tensors cast to its `dtype`.
+def write(folder: Path, spec: BundleSpec, weights: Sequence[Mapping[str, Tensor]]) -> BundleSpec:
+    """Write a bundle and return its description, the members' `weights` and `sha256` filled in.
 
     Weights are named by their content and written beside those of an earlier bundle, which go when
     bundle.json has been renamed: killed at any moment, this leaves the earlier bundle or the new one.
+
+    Parameters
+    ----------
+    weights : each member's tensors by name, which are cast to its `dtype`.
 
     Raises
     ------
@@ -226,7 +220,7 @@ def write(
     """
     written = []
     try:
-        for index, (member, tensors) in enumerate(members):
+        for index, (member, tensors) in enumerate(zip(spec.members, weights, strict=True)):
             stored = {
                 key: tensor.detach().cpu().to(stored_dtype(key, tensor, DTYPES[member.dtype])).contiguous()
                 for key, tensor in tensors.items()
@@ -237,7 +231,7 @@ def write(
                 digest = file_digest(partial)
             path = unnamed.rename(folder / f"member{index}-{digest[:12]}.safetensors")
             written.append(dataclasses.replace(member, weights=path.name, sha256=digest))
-        spec = BundleSpec(name, temperature, threshold, fitted_on, tuple(written), bias, provenance)
+        spec = dataclasses.replace(spec, members=tuple(written))
         write_spec(folder, spec)
         for path in folder.iterdir():
             if OUR_WEIGHTS.fullmatch(path.name) and path.name not in {member.weights for member in written}:

@@ -14,7 +14,7 @@ from amf.errors import BundleError
 from amf.inference.predict import Prediction, Predictor
 from amf.model import bundle
 from amf.model.digest import FILE_NAME, file_digest
-from amf.model.spec import MemberSpec, content_digest
+from amf.model.spec import BundleSpec, MemberSpec, content_digest
 
 
 def change(folder: Path, edit: Callable[[dict[str, Any]], None], resign: bool = True) -> None:
@@ -74,5 +74,5 @@ def other_members(folder: Path, seed: int) -> Members:
 
 
 def rewrite(folder: Path, members: Members, name: str) -> None:
-    values = {"temperature": 1.0, "bias": 0.0, "threshold": 0.25}
-    bundle.write(folder, members, name=name, fitted_on="", provenance={}, **values)  # type: ignore[arg-type]
+    specs, weights = zip(*members, strict=True)
+    bundle.write(folder, BundleSpec(name, 1.0, 0.25, "", specs), weights)
