@@ -12,7 +12,7 @@ from amf.model import bundle
 from amf.model.shipped import shipped_bundle
 from docs.make_example_report import draw_patch
 
-PATCHES = np.stack([draw_patch(number % 2, np.random.default_rng(number)) for number in range(2)])
+PATCHES = np.stack([draw_patch(number % 2, np.random.default_rng(number)) for number in range(4)])
 
 
 @pytest.mark.parametrize("shipped", [False, True])
@@ -21,7 +21,7 @@ def test_maps_sum_to_the_change_of_the_logit(shipped: bool, make_bundle: Callabl
     predictor = Predictor(bundle.load(folder), "cpu")
     change = predictor.logits(PATCHES) - predictor.logits(maps.plain(PATCHES))
     shares = np.stack(list(maps.attribute(bundle.load(folder), PATCHES)))
-    assert shares.shape == (2, 128, 128)
+    assert shares.shape == (4, 128, 128)
     assert np.abs(change).max() > 1e-3  # random weights hardly tell the patches
     np.testing.assert_allclose(shares.sum(axis=(1, 2)), change, atol=0.1 * np.abs(change).max())
     margin = (128 - bundle.read_spec(folder).members[0].image.field_of_view_px) // 2
