@@ -16,6 +16,7 @@ from test.support.paths import ROOT
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
 PIP_OPTIONS = ["--quiet", "--no-index", "--no-deps"]
 INSTALLED = Path(sysconfig.get_path("purelib"))
+RECIPE = str(ROOT / "recipes" / "compact.yaml")
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +137,7 @@ def test_help_and_inspect_need_no_extra(plain: Environment) -> None:
     ("command", "extra"),
     [
         (["slide", "slide.tif", "figures.csv", "--output", "out.geojson"], "slides"),
-        (["fit", "recipe.yaml", "--data", "data", "--out", "out"], "train"),
+        (["fit", RECIPE, "--data", "data", "--out", "out"], "train"),
         (["evaluate", "table.csv", "--output", "out"], "train"),
     ],
 )
@@ -176,7 +177,7 @@ def test_the_commands_of_an_extra_find_their_packages(
         "calibrate": ["--lodo", "absent", "--out", "out"],
         "evaluate": ["absent.csv", "--output", "out"],
     }
-    recipe = ["absent.yaml", "--data", "absent", "--out", "out"]
+    recipe = [RECIPE, "--data", "absent", "--out", "out"]
     lines = [[command, *given.get(command, recipe)] for command in commands]
     script = f"from amf.cli import main\nfor line in {lines}:\n    assert main(line) == 2, line"
     command = [environment.folder / "bin" / "python", "-c", script]
