@@ -187,7 +187,6 @@ LEFT_OVER = [
     {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
     | {"TORCHELASTIC_USE_AGENT_STORE": "True"},
 ]
-TRAINING = ("fit", "lodo", "ablate", "trial", "final")
 TRAIN = ["r.yaml", "--data", "d", "--out", "o"]
 SCORE = ["a.png", "--output", "o.csv"]
 GIVEN = dict.fromkeys(("fit", "lodo", "ablate", "trial", "final"), TRAIN)
