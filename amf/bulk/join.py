@@ -122,23 +122,24 @@ def _all_shares(paths: Sequence[Path]) -> tuple[dict[str, Any], list[dict[str, A
 
 
 def _write_table(path: Path, rows: Sequence[dict[str, Any]], columns: Sequence[str], suffix: str) -> None:
-    """Write rows in the format of `suffix`, one of TABLE_SUFFIXES; each column has the type of its values."""
+    """Write rows in the format of `suffix`, one of TABLE_SUFFIXES; each cell keeps its type."""
     if suffix == ".json":
         lines = (json.dumps({name: row[name] for name in columns}, allow_nan=False) for row in rows)
         path.write_text("[" + ",".join(f"\n{line}" for line in lines) + "\n]\n", encoding="utf-8")
         return
+    import pandas as pd
+
+    table = {name: [_written(row[name]) for row in rows] for name in columns}
+    if suffix == ".csv":
+        pd.DataFrame(table, dtype=object).to_csv(path, index=False, lineterminator="\n")
+        return
     import pyarrow as pa
-    import pyarrow.csv
     import pyarrow.parquet
 
-    cells = {name: [row[name] for row in rows] for name in columns}
-    text = {
-        name: [printable(v) if isinstance(v, str) else v for v in values] for name, values in cells.items()
-    }
     page = {"page": pa.int64()}  # in a table without stacks no page tells its type
-    table = pa.table({name: pa.array(values, page.get(name)) for name, values in text.items()})
-    if suffix == ".parquet":
-        pyarrow.parquet.write_table(table, path)
-    else:
-        options = pyarrow.csv.WriteOptions(quoting_style="needed", quoting_header="needed")
-        pyarrow.csv.write_csv(table, path, options)
+    arrays = {name: pa.array(values, page.get(name)) for name, values in table.items()}
+    pyarrow.parquet.write_table(pa.table(arrays), path)
+
+
+def _written(cell: Any) -> Any:
+    return printable(cell) if isinstance(cell, str) else cell

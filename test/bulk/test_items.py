@@ -183,7 +183,7 @@ def test_columns_keep_their_type_in_every_format(tmp_path: Path, predict: Predic
             rows = [*csv.DictReader(file)]
         assert [row["label"] for row in rows] == ["1", ""]
         assert [row["slide"] for row in rows] == ["007", "008"]
-        assert [row["domain"] for row in rows] == ["true", "false"]
+        assert [row["domain"] for row in rows] == ["True", "False"]
 
 
 @pytest.mark.parametrize(
