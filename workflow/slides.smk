@@ -3,7 +3,8 @@
 #     snakemake --snakefile workflow/slides.smk --config table=slides.csv shares=4 --cores all --resources gpu=1
 #     snakemake --snakefile workflow/slides.smk --config table=slides.csv shares=4 --profile workflow/profiles/slurm
 #
-# The table has the columns slide, figures and output, relative to its folder, as `amf slide --table` reads them.
+# The table has the columns slide, figures and output, relative to its folder, and may have mpp and area, as
+# `amf slide --table` reads them.
 
 import csv
 import os
@@ -28,6 +29,16 @@ def place(column):
     return lambda wildcards: str(TABLE.parent / SLIDES[wildcards.output][column])
 
 
+def options(wildcards):
+    """The slide's own --mpp and --area."""
+    row = SLIDES[wildcards.output]
+    area = row.get("area") or ""
+    found = [f"--mpp {shlex.quote(row['mpp'])}"] if row.get("mpp") else []
+    if area:
+        found.append(f"--area {shlex.quote(area if area == 'tissue' else str(TABLE.parent / area))}")
+    return " ".join(found)
+
+
 localrules: all, join
 
 
@@ -39,19 +50,21 @@ rule all:
 # the rule, as Snakemake would delete it.
 rule share:
     input: slide=place("slide"), figures=place("figures")
-    output: touch("{output}.{number}-of-{count}.done")
+    output: touch("{output}.{number}-of-{total}.done")
     wildcard_constraints: output="|".join(map(re.escape, SLIDES))
     threads: int(config.get("threads", 1))
     resources: mem_mb=int(config.get("mem_mb", 8000)), gpu=int(config.get("gpus", 0))
     retries: 2
+    params: options=options
     shell:
-        "{AMF} slide {input.slide:q} {input.figures:q} {MODEL}"
-        " --output {wildcards.output:q} --shard {wildcards.number}/{wildcards.count}"
+        "{AMF} slide {input.slide:q} {input.figures:q} {MODEL} {params.options}"
+        " --output {wildcards.output:q} --shard {wildcards.number}/{wildcards.total}"
 
 
 rule join:
-    input: expand("{{output}}.{number}-of-{count}.done", number=range(1, SHARES + 1), count=SHARES)
+    input: expand("{{output}}.{number}-of-{total}.done", number=range(1, SHARES + 1), total=SHARES)
     output: "{output}"
     wildcard_constraints: output="|".join(map(re.escape, SLIDES))
     params: parts=lambda wildcards, input: [path.removesuffix("done") + "part" for path in input]
-    shell: "{AMF} join {params.parts:q} --output {output:q}"
+    # Code 2 with an output: some figures are refused, and listed beside it.
+    shell: "{AMF} join {params.parts:q} --output {output:q} || [[ $? -eq 2 && -s {output:q} ]]"
