@@ -82,7 +82,7 @@ def fold_in_the_middle(out: Path, processes: Callable[[], list[psutil.Process]],
                         found.append(Fold(folder, []))
         return bool(found)
 
-    slurm.until(reached, "a fold", seconds=300)
+    slurm.until(reached, "a fold", seconds=600)
     return found[0]
 
 
@@ -193,7 +193,7 @@ def test_a_cluster_gives_the_result_of_one_machine_though_a_node_dies(
             fold = fold_in_the_middle(out, lambda: slurm.processes_of("n2"), but)
             cluster.kill_node("n2")
             fold.history = json.loads((fold.folder / "history.json").read_text())
-            assert process.wait(240) == 0
+            assert process.wait(900) == 0
         ended = cluster.ended()
     assert fold.went_on()
 
