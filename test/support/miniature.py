@@ -33,13 +33,13 @@ COMPACT = {
     "backbone": "compact", "arguments": {"widths": [4, 8], "blocks": [1, 1]}, "weights": "random",
     "train": "all", "hidden": 8, "field_of_view_px": 32, "input_px": 32,
 }  # fmt: skip
-OPTIMISE = {"batch": 16, "learning_rate": 3e-3, "precision": "float32"}
+OPTIMISE = {"epochs": 8, "batch": 16, "learning_rate": 3e-3, "precision": "float32"}
 CONFIGURATION = {  # HERE stands for its folder
-    "fetch": {"midog25": None},
+    "fetch": {"ami-br": None},
     "root": "published",
     "accept_licence": True,
     "data": "HERE/data.yaml",
-    "domains": 3,
+    "domains": 2,
     "grid": "HERE/grid.yaml",
     "others": ["HERE/virchow2.yaml"],
     "ablation": {"recipe": "HERE/ablation.yaml", "data": "HERE/data.yaml", "folds": 2},
@@ -55,7 +55,7 @@ CONFIGURATION = {  # HERE stands for its folder
 
 def write_configuration(folder: Path, **changes: Any) -> Path:
     """The miniature's configuration and recipes; returns the configuration."""
-    recipe = {"augmentation": "flip_rotate", "optimise": OPTIMISE | {"epochs": 8}}
+    recipe = {"augmentation": "flip_rotate", "optimise": OPTIMISE}
     contents = {
         "grid": {
             "name": "h-optimus-0",
@@ -71,7 +71,7 @@ def write_configuration(folder: Path, **changes: Any) -> Path:
             "optimise": OPTIMISE | {"epochs": 1},
             "variants": {"medium": {"augmentation": "medium"}},
         },
-        "data": {"sources": [{"source": "midog25"}]},
+        "data": {"sources": [{"source": "amibr"}]},
         "configuration": {**CONFIGURATION, **changes},
     }
     folder.mkdir(parents=True)

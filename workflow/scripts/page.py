@@ -31,7 +31,7 @@ def spread(summary: DataFrame, column: str) -> str:
     return f"{number(summary[column][MEAN])} ± {number(summary[column][STD])}"
 
 
-def differences(table: DataFrame, weights: dict[str, str], fetched: list[Path], chosen: Recipe) -> list[Row]:
+def differences(table: DataFrame, weights: list[Path], fetched: list[Path], chosen: Recipe) -> list[Row]:
     """What was not the paper's, or cannot be known to be: data, weights, seed, values it leaves open."""
     counts = {
         "figures": len(table),
@@ -42,7 +42,9 @@ def differences(table: DataFrame, weights: dict[str, str], fetched: list[Path], 
     rows = [[key, f"{paper.DATA[key]:,}", f"{count:,}"] for key, count in counts.items()]
     for said in fetched:  # by `amf fetch`: title, page and licence, or that it was there already
         rows.append([f"data set {said.stem}", "version not given", " ".join(said.read_text("utf-8").split())])
-    rows += [[f"weights of {name}", "digest not given", found] for name, found in weights.items()]
+    for said in weights:
+        backbone, found = said.read_text("utf-8").strip().split(": ", 1)
+        rows.append([f"weights of {backbone}", "digest not given", found])
     if lora := chosen.model.lora:
         values = f"rank {lora.rank}, alpha {lora.alpha:g}, dropout {lora.dropout}"
         rows.append(["LoRA", "values not given", values])
@@ -135,9 +137,8 @@ runs = [read_lodo([Path(run)]) for run in snakemake.params.runs]  # the chosen o
 chosen, recipes = runs[0], [run.members[0].recipe for run in runs]
 summaries = [with_mean_and_std(score_domains(called(run.predictions))) for run in runs]
 table, ranking = pd.read_csv(given.table), pd.read_csv(given.ranking, index_col=0)
-bundle, metrics, weights = (
-    json.loads(Path(path).read_text("utf-8")) for path in (given.bundle, given.metrics, given.weights)
-)
+bundle, metrics = (json.loads(Path(path).read_text("utf-8")) for path in (given.bundle, given.metrics))
+weights, fetched = (list(map(Path, paths)) for paths in (given.weights, given.fetched))
 environment = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent),
     autoescape=True,
@@ -157,7 +158,7 @@ text = environment.get_template("page.html.jinja").render(
         bundle,
         metrics,
     ),
-    differences=differences(table, weights, [Path(path) for path in given.fetched], recipes[0]),
+    differences=differences(table, weights, fetched, recipes[0]),
     domains=domain_rows(summaries[0].drop(index=[MEAN, STD])),
     groups=group_rows(score_groups(called(chosen.predictions))),
     group_columns=GROUP_COLUMNS,

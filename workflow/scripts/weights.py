@@ -1,6 +1,6 @@
-"""Fetch the weights that recipes name, from the hub where need be, and record which files they are."""
+"""RECIPE OUT: fetch the weights that a recipe names, from the hub where need be; record which they are."""
 
-import json
+import sys
 from pathlib import Path
 
 from amf.files import write_text
@@ -8,11 +8,10 @@ from amf.model.digest import file_digest
 from amf.training.pretrained import weights_file
 from amf.training.recipe import read_recipes
 
-found = {}
-for model in (recipe.model for path in snakemake.input.recipes for recipe in read_recipes(Path(path))):
-    if model.weights == "random":
-        found[model.backbone] = "random"
-    elif model.backbone not in found:
-        path = weights_file(model.backbone, model.weights)
-        found[model.backbone] = f"{model.weights}, {path.name}, SHA-256 {file_digest(path)}"
-write_text(Path(snakemake.output[0]), json.dumps(found, indent=1) + "\n")
+recipe, out = map(Path, sys.argv[1:])
+model = read_recipes(recipe)[0].model
+found = model.weights
+if found != "random":
+    path = weights_file(model.backbone, model.weights)
+    found = f"{found}, {path.name}, SHA-256 {file_digest(path)}"
+write_text(out, f"{model.backbone}: {found}\n")
