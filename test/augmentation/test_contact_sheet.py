@@ -93,6 +93,6 @@ def test_unequal_and_unreadable_patches_are_named(folder):
 
 
 def test_real_patches_fit_on_a_sheet(patches):
-    drawn = read_examples(patches, 4)
+    drawn = read_examples(patches / "AMi-Br", 4)
     assert drawn.shape == (4, 3, 128, 128)
     assert draw_augmentations(drawn, 80).size[0] == 4 * 84 + GAP_PX
