@@ -22,11 +22,11 @@ class PreActivationBlock(nn.Module):
         super().__init__()
         self.halve = halve
         kernel, stride = (4, 2) if halve else (3, 1)
-        self.norm1 = nn.BatchNorm2d(channels_in)
+        self.norm1: nn.Module = nn.BatchNorm2d(channels_in)
         self.conv1: nn.Module = nn.Conv2d(channels_in, channels_out, kernel, stride, padding=1, bias=False)
         self.norm2: nn.Module = nn.BatchNorm2d(channels_out)
         self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1, bias=False)
-        self.activation1 = nn.ReLU(inplace=True)
+        self.activation1: nn.Module = nn.ReLU(inplace=True)
         self.activation2: nn.Module = nn.ReLU(inplace=True)
         self.project: nn.Module | None = None
         if halve or channels_in != channels_out:
@@ -42,10 +42,25 @@ class PreActivationBlock(nn.Module):
         return out.add_(shortcut)
 
     def fuse(self) -> None:
-        """Fold the second norm into the convolution before it, and tie its activation to that."""
+        """Fold the second norm into the convolution before it, and tie its activation to that.
+
+        The first norm has none before it: it becomes a filter of one px a channel, which takes the activation
+        along as a convolution does.
+        """
+        if isinstance(self.norm1, nn.BatchNorm2d):
+            self.norm1 = nn.Sequential(as_convolution(self.norm1), self.activation1)
+            self.activation1 = nn.Identity()
         if isinstance(self.conv1, nn.Conv2d) and isinstance(self.norm2, nn.BatchNorm2d):
             self.conv1 = nn.Sequential(fuse_conv_bn_eval(self.conv1, self.norm2), self.activation2)
             self.norm2 = self.activation2 = nn.Identity()
+
+
+def as_convolution(norm: nn.BatchNorm2d) -> nn.Conv2d:
+    """A norm in evaluation mode as a convolution of 1 x 1 px, a filter a channel."""
+    channels = norm.num_features
+    identity = nn.Conv2d(channels, channels, 1, groups=channels, bias=False)
+    nn.init.ones_(identity.weight)
+    return fuse_conv_bn_eval(identity.eval(), norm)
 
 
 class Compact(nn.Module):

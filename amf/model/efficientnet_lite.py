@@ -30,7 +30,8 @@ class ConvNorm(nn.Module):
     """Convolution, batch norm and, unless `linear`, ReLU6; padded as TensorFlow pads ("same").
 
     At stride 2 that is one row and column more at the bottom and right than at the top and left wherever the
-    side is even.
+    side is even. A convolution that pads all sides alike leaves out its last row and column there, so that it
+    does the same from the other end: `fuse` turns the filters by half a turn, for images that are turned too.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class ConvNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, H, W) → (B, C_out, ceil(H / stride), ceil(W / stride))."""
-        if self.stride > 1:
+        if self.stride > 1 and not self.is_fused:
             x = functional.pad(x, [*self._same(x.shape[3]), *self._same(x.shape[2])])
         out: Tensor = self.activation(self.norm(self.conv(x)))
         return out
@@ -63,10 +64,21 @@ class ConvNorm(nn.Module):
         return total // 2, total - total // 2
 
     def fuse(self) -> None:
-        """Fold the norm into the convolution and tie the activation to it; in place, in evaluation mode."""
+        """Fold the norm into the convolution, tie the activation to it, turn the filters; in place.
+
+        From then on it takes images turned by half a turn, in evaluation mode.
+        """
         if isinstance(self.conv, nn.Conv2d) and isinstance(self.norm, nn.BatchNorm2d):
-            self.conv = nn.Sequential(fuse_conv_bn_eval(self.conv, self.norm), self.activation)
+            conv = fuse_conv_bn_eval(self.conv, self.norm)
+            conv.weight.data = conv.weight.data.flip(2, 3)
+            conv.padding = (self.kernel // 2, self.kernel // 2)
+            self.conv = nn.Sequential(conv, self.activation)
             self.norm = self.activation = nn.Identity()
+
+    @property
+    def is_fused(self) -> bool:
+        """Whether `fuse` was called."""
+        return isinstance(self.norm, nn.Identity)
 
 
 class InvertedResidual(nn.Module):
@@ -117,11 +129,16 @@ class EfficientNetLite(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, S, S) normalised → (B, 1280) embedding."""
+        if self.stem.is_fused:
+            x = x.flip(2, 3)
         x = self.top(self.blocks(self.stem(x)))  # (B, 1280, S / 32, S / 32), rounded up
         return x.mean((2, 3))  # (B, 1280)
 
     def prepare_for_inference(self) -> None:
-        """Fold every norm into the convolution before it; in place, in evaluation mode."""
+        """Fold every norm into the convolution before it; in place, in evaluation mode.
+
+        What is given and computed is the same; inside, images are turned by half a turn: see `ConvNorm`.
+        """
         for module in self.modules():
             if isinstance(module, ConvNorm):
                 module.fuse()

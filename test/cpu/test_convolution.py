@@ -25,7 +25,7 @@ def test_a_packed_convolution_is_the_plain_one(
     torch.testing.assert_close(given, expected, atol=0 if dtype == torch.bfloat16 else 1e-5, rtol=0)
 
 
-@pytest.mark.parametrize(("name", "activated", "side"), [("compact", 8, 64), ("efficientnet-lite0", 33, 96)])
+@pytest.mark.parametrize(("name", "activated", "side"), [("compact", 16, 64), ("efficientnet-lite0", 33, 96)])
 def test_a_networks_convolutions_are_all_packed(name: str, activated: int, side: int) -> None:
     torch.manual_seed(0)
     network = backbones.build(name, {}).eval().requires_grad_(False)

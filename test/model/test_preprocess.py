@@ -4,8 +4,9 @@ import dataclasses
 
 import pytest
 import torch
+from torch.nn import functional
 
-from amf.model.preprocess import ImageSpec, centre_crop, to_input
+from amf.model.preprocess import ImageSpec, centre_crop, resize, to_input
 
 PLAIN = ImageSpec(128, 128, "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
@@ -41,6 +42,20 @@ def test_resizing_keeps_a_flat_patch_flat_and_a_gradient_centred(interpolation: 
     assert x.shape == (1, 3, input_px, input_px)
     assert 0 <= x.min() <= x.max() <= 1
     assert x.mean().item() == pytest.approx(63.5 / 255, abs=1e-4)
+
+
+@pytest.mark.parametrize(("interpolation", "input_px"), [("bilinear", 64), ("bicubic", 96), ("bicubic", 224)])
+def test_resizing_equals_torchs_and_lets_gradients_through(interpolation: str, input_px: int) -> None:
+    spec = dataclasses.replace(PLAIN, input_px=input_px, interpolation=interpolation)
+    x = torch.rand(2, 3, 80, 80, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        resized = resize(x, spec)
+    torchs = functional.interpolate(x, (input_px, input_px), mode=interpolation, antialias=True)
+    torch.testing.assert_close(resized, torchs.clamp(0, 1), atol=1e-6, rtol=0)
+    learnt = x.clone().requires_grad_()
+    resize(learnt, spec).sum().backward()
+    assert learnt.grad is not None
+    assert learnt.grad.abs().min() > 0
 
 
 @pytest.mark.parametrize(
