@@ -6,15 +6,11 @@ never a pickle. Every byte that matters is covered by a SHA-256: those of the we
 """
 
 import dataclasses
-import json
 import math
-import os
 import re
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -30,18 +26,11 @@ from amf.model.digest import FILE_NAME, file_digest
 from amf.model.int8 import SCALE, store_as_int8
 from amf.model.spec import BundleSpec, MemberSpec
 
-LARGE = 1 << 21
-"""Values of a tensor that is worth a thread of its own to be read."""
+LARGE = 1 << 20
+"""Values of a tensor that is worth a mapping of its own."""
 
 OUR_WEIGHTS = re.compile(r"member\d+(\.new|(-[0-9a-f]{12})?\.safetensors)|\.member\d+\.new\..*\.partial")
 """Names that `write` gives: today's, those of earlier versions, and what a killed one leaves."""
-
-TYPES = {
-    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
-    "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8,
-    "BOOL": torch.bool,
-}  # fmt: skip
-"""Of a safetensors file's tensors, by the names that it gives them."""
 
 
 @dataclass(frozen=True)
@@ -133,35 +122,19 @@ def _load_member(folder: Path, spec: MemberSpec) -> Classifier:
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
-    """Each tensor in memory of its own, which is free again as soon as something takes the tensor's place.
+    """The file's tensors; large ones are not read, but mapped, each by itself.
 
-    A mapped file would stay in memory whole, beside the weights that were packed from it. Several are read at
-    a time: the system takes longer to clear their memory than to fill it.
+    Each one's pages leave memory as soon as something takes its place, as packed weights do: a single mapping
+    would stay in memory whole beside them.
     """
-    with safe_open(path, "pt"):  # which refuses a header that does not fit its file
-        pass
-    with path.open("rb", buffering=0) as file:
-        start = 8 + int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(start - 8))
-        header.pop("__metadata__", None)
-
-        def read(entry: Mapping[str, Any]) -> Tensor:
-            tensor = torch.empty(entry["shape"], dtype=TYPES[entry["dtype"]])
-            place, unread = start + entry["data_offsets"][0], tensor.view(-1).view(torch.uint8).numpy().data
-            while unread:
-                if not (count := os.preadv(file.fileno(), [unread], place)):
-                    raise OSError("it has become shorter")
-                place, unread = place + count, unread[count:]
-            return tensor
-
-        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            begun = {
-                name: pool.submit(read, entry)
-                for name, entry in header.items()
-                if math.prod(entry["shape"]) >= LARGE
-            }
-            small = {name: read(entry) for name, entry in header.items() if name not in begun}
-            return small | {name: reading.result() for name, reading in begun.items()}
+    with safe_open(path, "pt") as file:
+        shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+        large = [name for name, shape in shapes.items() if math.prod(shape) >= LARGE]
+        tensors = {name: file.get_tensor(name).clone() for name in shapes if name not in large}
+    for name in large:
+        with safe_open(path, "pt") as file:
+            tensors[name] = file.get_tensor(name)
+    return tensors
 
 
 def fill_computed_buffers(model: Classifier) -> None:
