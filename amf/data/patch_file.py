@@ -6,8 +6,7 @@ import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
-from amf.errors import JobError
-from amf.inference.picture import read_picture
+from amf.inference.picture import check_patch_size, read_picture
 from amf.model.preprocess import PATCH_PX
 
 PLAIN_PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + 2 * PATCH_PX.to_bytes(4, "big") + b"\x08\x02\0\0\0"
@@ -23,10 +22,7 @@ ANIMATION = b"acTL"
 def read_patch(path: Path) -> NDArray[np.uint8]:
     """Read a file that holds one patch: (128, 128, 3) uint8 RGB; JobError if it is none."""
     pixels = read_image(path)
-    if pixels.shape != (PATCH_PX, PATCH_PX, 3):
-        raise JobError(
-            f"{path} is {pixels.shape[1]} x {pixels.shape[0]} px, expected {PATCH_PX} x {PATCH_PX}"
-        )
+    check_patch_size(pixels.shape[1], pixels.shape[0], str(path))
     return pixels
 
 

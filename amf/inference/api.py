@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from amf.errors import JobError
-from amf.inference.picture import read_picture
+from amf.inference.picture import check_patch_size, read_picture
 from amf.inference.predict import Predictor
 from amf.inference.stack import SUFFIXES, page_pixels, read_stack
 from amf.model import bundle
@@ -96,7 +95,9 @@ def _pages(given: Patches, where: str) -> NDArray[np.uint8]:
         path = Path(given)
         if path.suffix.lower() in SUFFIXES:
             return read_stack(path)
-        return _of_one_size(read_picture(path), str(path))[None]
+        pixels = read_picture(path)
+        check_patch_size(pixels.shape[1], pixels.shape[0], str(path))
+        return pixels[None]
     if not isinstance(given, np.ndarray) or given.dtype != np.uint8:
         found = f"an array of {given.dtype}" if isinstance(given, np.ndarray) else type(given).__name__
         raise TypeError(f"{where} is {found}, expected a uint8 array, a path or a PIL image")
@@ -104,10 +105,3 @@ def _pages(given: Patches, where: str) -> NDArray[np.uint8]:
         expected = f"({PATCH_PX}, {PATCH_PX}, 3) or (N, {PATCH_PX}, {PATCH_PX}, 3)"
         raise ValueError(f"{where} has the shape {given.shape}, expected {expected}")
     return given[None] if given.ndim == 3 else given
-
-
-def _of_one_size(pixels: NDArray[np.uint8], where: str) -> NDArray[np.uint8]:
-    height, width = pixels.shape[:2]
-    if (height, width) != (PATCH_PX, PATCH_PX):
-        raise JobError(f"{where} is {width} x {height} px, expected {PATCH_PX} x {PATCH_PX}")
-    return pixels

@@ -16,6 +16,7 @@ from amf.inference.tiff import (
     uncompressed_bytes,
     walk_directories,
 )
+from amf.model.preprocess import PATCH_PX
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")
 """Whose depth is known. Of others, as JPEG 2000, Pillow gives 8 bits of 16 and does not tell."""
@@ -70,6 +71,12 @@ def rgb_pixels(image: Image.Image, where: str) -> NDArray[np.uint8]:
         found = f"mode {image.mode} with {max(depths)} bits a sample"
         raise JobError(f"{where} holds {found}, expected 8-bit colour (RGB)")
     return np.asarray(image.convert("RGB"))
+
+
+def check_patch_size(width: int, height: int, where: str) -> None:
+    """Raise JobError unless that is the size of a patch."""
+    if (width, height) != (PATCH_PX, PATCH_PX):
+        raise JobError(f"{where} is {width} x {height} px, expected {PATCH_PX} x {PATCH_PX}")
 
 
 def _stored_depths(image: Image.Image) -> set[int]:

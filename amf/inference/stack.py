@@ -15,7 +15,7 @@ from PIL import (
 from amf.errors import JobError, account
 from amf.files import check_regular
 from amf.inference.mha import read_mha
-from amf.inference.picture import rgb_pixels
+from amf.inference.picture import check_patch_size, rgb_pixels
 from amf.inference.tiff import (
     BITS_PER_SAMPLE,
     MAX_PAGES,
@@ -101,8 +101,7 @@ def _check_planes(tags: Any, count: int, where: str) -> None:
 
 def page_pixels(image: Image.Image, where: str) -> NDArray[np.uint8]:
     """Check the header of the current page, then decode it: (128, 128, 3) uint8."""
-    if image.size != (PATCH_PX, PATCH_PX):
-        raise JobError(f"{where} is {image.width} x {image.height} px, expected {PATCH_PX} x {PATCH_PX}")
+    check_patch_size(*image.size, where)
     tags = tags_of(image)
     if tags:
         _check_page_is_whole(tags, where)
