@@ -20,7 +20,7 @@ ANIMATION = b"acTL"
 
 
 def read_patch(path: Path) -> NDArray[np.uint8]:
-    """Read a file that holds one patch: (128, 128, 3) uint8 RGB; JobError if it is none."""
+    """Read a file that holds one patch: (128, 128, 3) uint8 RGB; raises JobError for anything else."""
     pixels = read_image(path)
     check_patch_size(pixels.shape[1], pixels.shape[0], str(path))
     return pixels

@@ -28,7 +28,7 @@ def load_predictor(model_dir: Path, device: str) -> Predictor:
     Raises
     ------
     BundleError : the bundle is not usable.
-    DeviceError : CUDA was asked for and there is none.
+    DeviceError : CUDA was asked for, and no CUDA device is available.
     """
     return Predictor(bundle.load(model_dir), device)
 
@@ -39,7 +39,7 @@ def run_case(input_dir: Path, output_dir: Path, get_predictor: Callable[[], Pred
     Parameters
     ----------
     input_dir : holds inputs.json and the stack; output_dir : receives OUTPUT_NAME, or nothing at all.
-    get_predictor : called once the stack is read, so that a job that is none ends without it.
+    get_predictor : called once the stack is read: an invalid job ends before the bundle is loaded.
 
     Returns
     -------

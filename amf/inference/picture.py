@@ -61,7 +61,7 @@ def rgb_pixels(image: Image.Image, where: str) -> NDArray[np.uint8]:
 
     Raises
     ------
-    JobError : its samples have not 8 bits each, or are no colour.
+    JobError : its samples do not have 8 bits each, or are grey.
     """
     tags = tags_of(image)
     depths = {*tags.get(BITS_PER_SAMPLE, ()), *_stored_depths(image)} or {8}

@@ -46,7 +46,7 @@ class Predictor:
 
     Raises
     ------
-    DeviceError : CUDA was asked for and there is none.
+    DeviceError : CUDA was asked for, and no CUDA device is available.
     """
 
     def __init__(self, bundle: Bundle, device: str = "auto") -> None:

@@ -32,7 +32,7 @@ def make_ready(model: Classifier, device: torch.device, dtype: torch.dtype) -> s
         else:
             make_whole(backbone, dtype)
     model.to(device, dtype)
-    # Some of timm's networks read their layers' weights, which packed layers have not.
+    # Some of timm's networks read their layers' weights; packed layers have none.
     if cpu is not None and device.type == "cpu" and not isinstance(backbone, TimmBackbone):
         if dtype in (torch.bfloat16, torch.float32):
             cpu.pack_linears(backbone)

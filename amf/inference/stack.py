@@ -1,4 +1,4 @@
-"""Read a stack of patches (multi-page TIFF or MHA) into uint8 (N, 128, 128, 3), or say why it is none."""
+"""Read a stack of patches (multi-page TIFF or MHA) into uint8 (N, 128, 128, 3), or raise JobError."""
 
 import math
 from pathlib import Path

@@ -158,7 +158,7 @@ def _check_tensors(path: Path, tensors: Mapping[str, Tensor], model: Classifier,
     expected = model.state_dict()
     missing, extra = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
     if missing or extra:
-        detail = f"lacks {missing[0]}" if missing else f"holds {extra[0]}, which the network has not"
+        detail = f"lacks {missing[0]}" if missing else f"holds {extra[0]}, which the network lacks"
         raise BundleError(f"{path} {detail} ({len(missing)} tensors missing, {len(extra)} too many)")
     for name, tensor in tensors.items():
         if tensor.shape != expected[name].shape:

@@ -54,7 +54,7 @@ class Classifier(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 3, S, S) normalised → logits (B,) of P(atypical), embeddings (B, embedding_size).
 
-        The embedding is the final hidden layer's, before dropout: what is compared must not have holes.
+        The embedding is the final hidden layer's, before dropout: the contrastive loss sees every unit.
         """
         embedding = self.hidden(self.backbone(x))  # (B, embedding_size)
         return self.logit(self.dropout(embedding)).squeeze(1), embedding

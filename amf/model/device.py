@@ -30,13 +30,13 @@ def float_dtype(stored: torch.dtype) -> torch.dtype:
 
 
 class DeviceError(AmfError):
-    """CUDA was asked for where there is none."""
+    """CUDA was asked for, and no CUDA device is available."""
 
     exit_code = 2
 
 
 def choose_device(name: str) -> torch.device:
-    """Resolve "auto", "cpu" or "cuda"; DeviceError where CUDA is wanted and absent.
+    """Resolve "auto", "cpu" or "cuda"; raises DeviceError if CUDA is asked for and absent.
 
     A CUDA device is named by its number, because the current device differs between threads.
     """

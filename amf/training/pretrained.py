@@ -14,7 +14,7 @@ from amf.model.backbones import BACKBONES
 from amf.model.digest import file_digest
 
 CLASSIFIER_PREFIXES = ("head.", "classifier.", "fc.")
-"""Parameters of a published model's own classifier, which a backbone has not."""
+"""Parameters of a published model's own classifier, which a backbone does not have."""
 
 OUR_PREFIX = "backbone.model."
 """Of a timm model's parameters in a run's best weights."""
@@ -93,7 +93,7 @@ def _read_state(path: Path, header_only: bool = False) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return _safetensors_header(path) if header_only else load_file(path)
         # weights_only refuses to run code, which a plain pickle would do
-        mmap = is_zipfile(path)  # what torch wrote before 1.6 is none
+        mmap = is_zipfile(path)  # torch before 1.6 wrote no zip archives
         device = "meta" if header_only else "cpu"
         state = torch.load(path, map_location=device, weights_only=True, mmap=mmap)
     except Exception as error:  # the readers meet damaged files with a dozen exception types
@@ -105,7 +105,7 @@ def _read_state(path: Path, header_only: bool = False) -> dict[str, Tensor]:
 
 def _safetensors_header(path: Path) -> dict[str, Tensor]:
     with safe_open(path, "pt") as file:
-        names = list(file.keys())  # the file is no mapping
+        names = list(file.keys())  # safe_open cannot be iterated
         shapes = {name: file.get_slice(name).get_shape() for name in names}
     return {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
 
