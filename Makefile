@@ -22,7 +22,7 @@ run: .venv/run.stamp
 
 test: lint
 	@echo "== tests"
-	@$(IN_VENV) -m pytest --cov
+	@OMP_NUM_THREADS=1 $(IN_VENV) -m pytest --cov --numprocesses auto --dist loadfile
 
 soak: .venv/test.stamp
 	@echo "== long tests"
