@@ -5,9 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
-from typing import Any
-
-import pytest
+from pathlib import Path
 
 from test.support.paths import ROOT
 
@@ -40,11 +38,9 @@ print(json.dumps({
 """
 
 
-@pytest.fixture(scope="module")
-def used(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What becomes of the three examples, each put into its file in a copy of the package."""
+def test_each_example_is_one_file_of_a_copy_of_the_package(tmp_path: Path) -> None:
     backbone, data_set, augmentation = EXAMPLES
-    checkout = tmp_path_factory.mktemp("checkout")
+    checkout = tmp_path / "checkout"
     shutil.copytree(ROOT / "amf", checkout / "amf", ignore=shutil.ignore_patterns("__pycache__"))
 
     table, start = checkout / "amf" / "model" / "backbones.py", "BACKBONES: dict[str, Backbone] = {\n"
@@ -57,19 +53,10 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     (checkout / "recipe.yaml").write_text("sources: [{source: example, labels: labels.csv}]\n")
     done = subprocess.run([sys.executable, "-c", USE_THEM], cwd=checkout, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
-def test_a_backbone_is_one_entry(used: dict[str, Any]) -> None:
+    used = json.loads(done.stdout)
     assert used["backbone"] == [384, 224]
-
-
-def test_a_data_set_is_one_module(used: dict[str, Any]) -> None:
     assert used["figures"] == [["a.png", 1, "example/1"], ["b.png", 0, "example/1"]]
     assert used["removed"] == 1
-
-
-def test_an_augmentation_is_one_register(used: dict[str, Any]) -> None:
     shape, repeated, unchanged = used["augmented"]
     assert shape == [2, 3, 64, 64]
     assert repeated

@@ -1,6 +1,7 @@
-"""README's doors, as they stand there, from a clean clone: score, look, and the paper's plan.
+"""README's doors, as they stand there, from a clean clone: score and look.
 
-Training has its own page and test (docs/your-data.md); the container is run by test.sh in .ci/container.
+Training has its own page and test (docs/your-data.md), the paper's plan is in test/workflow; the container is
+run by test.sh in .ci/container.
 """
 
 import json
@@ -19,9 +20,7 @@ from test.support.paths import ROOT
 from test.support.slides import lay, write_pyramid
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = [
-    line.split("  #")[0].strip() for line in README.splitlines() if line.startswith(("amf ", "snakemake "))
-]
+COMMANDS = [line.split("  #")[0].strip() for line in README.splitlines() if line.startswith("amf ")]
 SNIPPET = re.search(r"```python\n(.*?)```", README, re.DOTALL)
 RUN = """
 import shlex, sys
@@ -81,22 +80,8 @@ def test_the_python_door(clone: Path) -> None:
     assert done.stdout.startswith(("['normal'] [0.0", "['atypical'] ["))
 
 
-def test_the_plan_of_the_paper(clone: Path) -> None:
-    (command,) = [line for line in COMMANDS if line.startswith("snakemake ") and "--cores" in line]
-    arguments = command.replace("DIR", str(clone / "paper")).split()[1:]
-    done = subprocess.run(
-        [sys.executable, "-m", "snakemake", *arguments, "--dry-run"],
-        cwd=clone,
-        capture_output=True,
-        text=True,
-    )
-
-    assert done.returncode == 0, done.stderr
-    assert "check" in done.stdout + done.stderr
-
-
 def test_every_command_of_the_readme_is_one() -> None:
-    names = {line.split()[1] for line in COMMANDS if line.startswith("amf ")}
+    names = {line.split()[1] for line in COMMANDS}
     listed = {path.stem for path in (ROOT / "amf" / "commands").glob("*.py")}
 
     assert names <= listed

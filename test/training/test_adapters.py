@@ -48,15 +48,11 @@ def assert_same(actual: Tensor, expected: Tensor) -> None:
 
 
 @pytest.mark.parametrize("backbone", FAMILIES)
-def test_fresh_adapters_change_nothing(backbone: str, x: Tensor) -> None:
-    assert torch.equal(adapted(backbone, perturbed=False)(x), fresh(backbone)(x))
-
-
-@pytest.mark.parametrize("backbone", FAMILIES)
 def test_merged_is_adapted_is_reloaded_and_not_base(backbone: str, x: Tensor, tmp_path: Path) -> None:
-    module = adapted(backbone)
+    base, module = fresh(backbone)(x), adapted(backbone)
+    assert torch.equal(adapted(backbone, perturbed=False)(x), base)
     expected = module(x)
-    assert (expected - fresh(backbone)(x)).abs().max() > 0.1
+    assert (expected - base).abs().max() > 0.1
 
     save_adapter(module, tmp_path)
     assert {"adapter_config.json", "adapter_model.safetensors"} <= {f.name for f in tmp_path.iterdir()}
@@ -86,21 +82,6 @@ def test_under_autocast_the_adapted_layers_compute_in_its_type(x: Tensor) -> Non
     expected = adapted("h-optimus-0")(x)
     # bfloat16 has 8 bits; two blocks of it
     torch.testing.assert_close(result.float(), expected, rtol=0.05, atol=0.1)
-
-
-def test_only_adapters_learn_and_there_are_as_many_as_rank_and_shapes_say() -> None:
-    module = adapted("virchow2")
-    learnt = {n: p.numel() for n, p in module.named_parameters() if p.requires_grad}
-    assert all("lora_A" in name or "lora_B" in name for name in learnt)
-    hidden = int(32 * 5.3375)  # SwiGLU: fc1 makes gate and value, fc2 reads their product
-    shapes = [(32, 96), (32, 32), (32, hidden), (hidden // 2, 32)]
-    assert sum(learnt.values()) == 2 * 4 * sum(a + b for a, b in shapes)
-
-
-def test_disabling_the_adapters_gives_the_base(x: Tensor) -> None:
-    module = adapted("h-optimus-0")
-    with module.model.disable_adapter():
-        assert torch.equal(module(x), fresh("h-optimus-0")(x))
 
 
 def test_a_merge_that_fails_leaves_everything_as_it_was(x: Tensor) -> None:

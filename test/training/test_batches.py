@@ -1,12 +1,14 @@
 """Weights against counts made by hand; orders as pure functions that a resumed or split run repeats."""
 
-from collections import Counter
+import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from amf.training.batches import dealt, draw, hard_mask, sampling_weights
+from amf.training import batches
+from amf.training.batches import Batches, dealt, draw, hard_mask, sampling_weights
 
 
 def test_hard_are_the_top_thirty_percent_by_distance_to_the_soft_label():
@@ -36,19 +38,6 @@ def test_weights_by_hand():
     np.testing.assert_allclose(sampling_weights(labels, domains, hard), raw / raw.sum(), rtol=1e-12)
 
 
-def test_weights_against_a_naive_count():
-    rng = np.random.default_rng(2)
-    labels, domains = rng.choice([0, 1 / 3, 2 / 3, 1], 200), rng.integers(0, 10, 200)
-    hard = rng.uniform(size=200) < 0.3
-    classes = [bool(y >= 0.5) for y in labels]
-    class_sizes, domain_sizes = Counter(classes), Counter(domains.tolist())
-    raw = [
-        1 / class_sizes[c] / domain_sizes[d] * (2 if h else 1)
-        for c, d, h in zip(classes, domains.tolist(), hard, strict=True)
-    ]
-    np.testing.assert_allclose(sampling_weights(labels, domains, hard), np.array(raw) / sum(raw), rtol=1e-12)
-
-
 def test_figures_are_drawn_in_proportion_to_their_weights():
     weights = np.array([1.0, 2.0, 5.0, 0.0])
     counts = np.bincount(draw(weights, seed=3, epoch=0, draws=80_000), minlength=4)
@@ -60,22 +49,16 @@ def test_figures_are_drawn_in_proportion_to_their_weights():
 
 def test_an_order_depends_on_seed_epoch_and_weights_alone():
     weights = np.random.default_rng(0).uniform(size=50)
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
     order = draw(weights, seed=1, epoch=4, draws=50)
+    assert np.array_equal(before, np.random.get_state()[1])  # noqa: NPY002
     np.testing.assert_array_equal(order, draw(weights.copy(), seed=1, epoch=4, draws=50))
     for other in (
-        draw(weights, seed=2, epoch=4, draws=50),
         draw(weights, seed=2, epoch=3, draws=50),
         draw(weights, seed=1, epoch=5, draws=50),
         draw(weights**2, seed=1, epoch=4, draws=50),
     ):
         assert not np.array_equal(order, other)
-
-
-def test_sampling_leaves_the_global_generators_alone():
-    np_before, torch_before = np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
-    draw(np.ones(10), seed=0, epoch=0, draws=10)
-    assert np.array_equal(np_before, np.random.get_state()[1])  # noqa: NPY002
-    assert torch.equal(torch_before, torch.get_rng_state())
 
 
 @pytest.mark.parametrize(("draws", "processes"), [(12, 4), (13, 4), (3, 4), (1, 4)])
@@ -86,3 +69,15 @@ def test_processes_share_one_global_order_evenly(draws, processes):
     interleaved = np.stack(shares, axis=1).ravel()
     np.testing.assert_array_equal(interleaved[:draws], order)
     np.testing.assert_array_equal(interleaved[draws:], np.resize(order, len(interleaved))[draws:])
+
+
+def test_the_next_batch_is_made_while_one_is_used_and_none_further(monkeypatch):
+    begun = {number: threading.Event() for number in (1, 2, 3)}
+    monkeypatch.setattr(batches, "make_batch", lambda task, rows, place, device: begun[place[1]].set())
+    task = SimpleNamespace(patches_at_once=lambda processes: 4)
+    used = iter(Batches(task, 0, np.arange(12), 0, 1, torch.device("cpu")))
+    next(used)
+    assert begun[2].wait(timeout=60)
+    assert not begun[3].is_set()
+    next(used)
+    assert begun[3].wait(timeout=60)

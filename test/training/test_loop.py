@@ -4,13 +4,13 @@ import json
 import math
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -54,15 +54,17 @@ def figures(folder: Path) -> Figures:
     return open_figures(folder)
 
 
-@pytest.fixture(autouse=True)
-def threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 TRAIN, MONITOR = np.arange(70), np.arange(70, 96)
+QUICK: dict[str, Any] = {"optimise.epochs": 1, "augmentation": "none", "mixup": None}
+"""For tests that what is learnt does not matter to."""
+
+
+@pytest.fixture(scope="module")
+def finished(figures: Figures, tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, Path, Outcome]:
+    """A recipe, the folder of its run of two epochs, and what came of it; for reading only."""
+    recipe = override(compact_recipe(), {**QUICK, "optimise.epochs": 2})
+    path = tmp_path_factory.mktemp("finished") / "run"
+    return recipe, path, run(recipe, figures, path)
 
 
 def run(recipe: Recipe, figures: Figures, folder: Path, resume: bool = False) -> Outcome:
@@ -94,30 +96,27 @@ def test_it_learns_to_tell_the_figures_apart(figures: Figures, tmp_path: Path) -
     assert outcome.best_loss == best["loss"] == min(values["loss"] for values in outcome.history)
 
 
-def test_a_run_keeps_what_it_did(figures: Figures, tmp_path: Path) -> None:
-    recipe = override(compact_recipe(), {"optimise.epochs": 2})
-    outcome = run(recipe, figures, tmp_path)
-    assert read_recipe(tmp_path / "recipe.yaml") == recipe
-    assert json.loads((tmp_path / HISTORY).read_text()) == outcome.history
-    assert any((tmp_path / "tensorboard").iterdir())
+def test_a_run_keeps_what_it_did(finished: tuple[Recipe, Path, Outcome]) -> None:
+    recipe, folder, outcome = finished
+    assert read_recipe(folder / "recipe.yaml") == recipe
+    assert json.loads((folder / HISTORY).read_text()) == outcome.history
+    assert any((folder / "tensorboard").iterdir())
     for values in outcome.history:
         assert all(math.isfinite(value) for value in values.values())
         parts = sum(values[f"train_{term}"] for term in ("focal", "contrastive", "domain"))
         assert values["train_loss"] == pytest.approx(parts, rel=1e-5)
         assert 0 < values["data_share"] < 1
-    assert outcome.history[0]["positive_weight"] != 1
 
 
 def test_the_positive_weight_is_that_of_the_draws_or_of_the_training_set(
-    figures: Figures, tmp_path: Path
+    figures: Figures, finished: tuple[Recipe, Path, Outcome], tmp_path: Path
 ) -> None:
+    recipe, _, outcome = finished
     atypical = (figures.soft_label[TRAIN] >= 0.5).sum()
-    weights = {}
-    for over in ("drawn", "training"):
-        recipe = override(compact_recipe(), {"optimise.epochs": 2, "loss.adaptive_over": over})
-        weights[over] = [e["positive_weight"] for e in run(recipe, figures, tmp_path / over).history]
-    assert weights["training"] == [(70 - atypical) / atypical] * 2
-    assert len({*weights["drawn"], *weights["training"]}) == 3  # the draws' is refreshed each epoch
+    constant = run(override(recipe, {"loss.adaptive_over": "training"}), figures, tmp_path)
+    of_all, drawn = ([epoch["positive_weight"] for epoch in o.history] for o in (constant, outcome))
+    assert of_all == [(70 - atypical) / atypical] * 2
+    assert len({*drawn, *of_all}) == 3  # the draws' is refreshed each epoch
 
 
 def test_the_monitor_measures_the_saved_weights(figures: Figures, tmp_path: Path) -> None:
@@ -125,8 +124,10 @@ def test_the_monitor_measures_the_saved_weights(figures: Figures, tmp_path: Path
     from amf.experiments.export import trained_classifier
     from amf.inference.predict import score
 
-    recipe = override(compact_recipe(), {"optimise.precision": "float32", "optimise.epochs": 3})
+    changes = {"optimise.precision": "float32", "optimise.epochs": 3, "optimise.monitor": "auc"}
+    recipe = override(compact_recipe(), QUICK | changes)
     outcome = run(recipe, figures, tmp_path)
+    assert outcome.best_epoch == np.argmax([values["auc"] for values in outcome.history])
     _, classifier = trained_classifier(tmp_path)
     z = score(classifier, figures.batches(MONITOR), recipe.model.image, 1, torch.float32).numpy()
     y = figures.soft_label[MONITOR].astype(float)
@@ -159,8 +160,14 @@ def killed_in(epoch: int, batch: int, monkeypatch: pytest.MonkeyPatch) -> Callab
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "everything": {},
-    "accumulated": {"optimise.accumulate": 2, "mixup": "domain_aware", "loss.domain_ramp": True},
-    "without average": {"optimise.ema": 0.0, "sampling.hard_mining": False, "augmentation": "heavy"},
+    "accumulated, without average or mining": {
+        "optimise.accumulate": 2,
+        "optimise.ema": 0.0,
+        "sampling.hard_mining": False,
+        "mixup": "domain_aware",
+        "loss.domain_ramp": True,
+    },
+    "adapters": {"optimise.epochs": 3, "optimise.batch": 16, "optimise.activation_checkpointing": 0.5},
 }
 
 
@@ -168,9 +175,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
 def test_a_killed_run_ends_as_an_uninterrupted_one(
     figures: Figures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variant: str
 ) -> None:
-    recipe = override(compact_recipe(), VARIANTS[variant])
+    recipe = compact_recipe()
+    if variant == "adapters":
+        recipe = adapted_recipe(publish(tmp_path / "weights.safetensors", "h-optimus-0"))
+    recipe = override(recipe, VARIANTS[variant])
     whole = run(recipe, figures, tmp_path / "whole")
-    for epoch, batch in ((0, 2), (2, 3), (3, 1)):  # before any checkpoint, in mid-epoch, between two epochs
+    for epoch, batch in ((0, 2), (1, 3), (2, 1)):  # before any checkpoint, in mid-epoch, between two epochs
         revive = killed_in(epoch, batch, monkeypatch)
         with pytest.raises(Killed):
             run(recipe, figures, tmp_path / "killed", resume=True)
@@ -178,9 +188,17 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(
     resumed = run(recipe, figures, tmp_path / "killed", resume=True)
     assert losses(resumed) == losses(whole)
     assert resumed.best_epoch == whole.best_epoch
-    expected, actual = saved(tmp_path / "whole"), saved(tmp_path / "killed")
+    tensors = assert_same_tensors(tmp_path)
+    if variant == "adapters":
+        assert not any("blocks" in name and "lora" not in name for name in tensors)  # not the frozen
+
+
+def assert_same_tensors(folder: Path) -> dict[str, Tensor]:
+    """The run that was killed ends with every tensor of the whole one; returns them."""
+    expected, actual = saved(folder / "whole"), saved(folder / "killed")
     assert actual.keys() == expected.keys()
     assert all(torch.equal(actual[name], expected[name]) for name in expected)
+    return expected
 
 
 @pytest.mark.soak
@@ -205,36 +223,7 @@ def test_a_run_killed_at_twenty_random_moments_ends_with_the_same_tensors(
     print(f"epochs that each of 20 kills left: {epochs_kept}")
     run(recipe, figures, tmp_path / "killed", resume=True)
     run(recipe, figures, tmp_path / "whole")
-    expected, actual = saved(tmp_path / "whole"), saved(tmp_path / "killed")
-    assert actual.keys() == expected.keys()
-    assert all(torch.equal(actual[name], expected[name]) for name in expected)
-
-
-def test_adapters_resume_exactly_too(
-    figures: Figures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    recipe = adapted_recipe(
-        publish(tmp_path / "weights.safetensors", "h-optimus-0"),
-        optimise={"epochs": 2, "batch": 16, "activation_checkpointing": 0.5, "ema": 0.5},
-    )
-    run(recipe, figures, tmp_path / "whole")
-    revive = killed_in(1, 2, monkeypatch)
-    with pytest.raises(Killed):
-        run(recipe, figures, tmp_path / "killed")
-    revive()
-    run(recipe, figures, tmp_path / "killed", resume=True)
-    expected, actual = saved(tmp_path / "whole"), saved(tmp_path / "killed")
-    assert all(torch.equal(actual[name], expected[name]) for name in expected)
-    assert not any("blocks" in name and "lora" not in name for name in expected)  # not the frozen
-
-
-def test_a_finished_run_is_not_trained_again(
-    figures: Figures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    recipe = override(compact_recipe(), {"optimise.epochs": 2})
-    outcome = run(recipe, figures, tmp_path)
-    killed_in(2, 1, monkeypatch)
-    assert run(recipe, figures, tmp_path, resume=True).history == outcome.history
+    assert_same_tensors(tmp_path)
 
 
 MEASURE = loop.measure
@@ -246,77 +235,62 @@ def scripted_monitor(monkeypatch: pytest.MonkeyPatch, values: list[float]) -> No
     monkeypatch.setattr(loop, "measure", lambda *given: MEASURE(*given) | {"loss": next(series)})
 
 
-def test_it_stops_when_patience_runs_out_and_keeps_the_best(
+def test_it_stops_when_patience_runs_out_and_keeps_the_best_across_a_kill(
     figures: Figures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = override(compact_recipe(), {"optimise.epochs": 9, "optimise.patience": 2})
-    scripted_monitor(monkeypatch, [0.7, 0.5, 0.6, 0.5, 0.1])
-    outcome = run(recipe, figures, tmp_path / "early")
-    assert [values["loss"] for values in outcome.history] == [
-        0.7,
-        0.5,
-        0.6,
-        0.5,
-    ]  # a tie is no better
-    assert (outcome.best_epoch, outcome.best_loss) == (1, 0.5)
-    scripted_monitor(monkeypatch, [0.7, 0.5])
-    killed_in(2, 1, monkeypatch)
-    with pytest.raises(Killed):
-        run(recipe, figures, tmp_path / "two")
-    early, two = load_file(tmp_path / "early" / BEST), load_file(tmp_path / "two" / BEST)
-    assert all(torch.equal(early[name], two[name]) for name in early)  # epoch 2's, not the last
-
-
-def test_patience_goes_on_counting_after_a_kill(
-    figures: Figures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    recipe = override(compact_recipe(), {"optimise.epochs": 9, "optimise.patience": 2})
-    scripted_monitor(monkeypatch, [0.5, 0.6])
-    revive = killed_in(2, 1, monkeypatch)
+    recipe = override(compact_recipe(), {**QUICK, "optimise.epochs": 9, "optimise.patience": 2})
+    scripted_monitor(monkeypatch, [0.7, 0.5, 0.6])
+    revive = killed_in(3, 1, monkeypatch)
     with pytest.raises(Killed):
         run(recipe, figures, tmp_path)
     revive()
-    scripted_monitor(monkeypatch, [0.7, 0.1])
+    best = (tmp_path / BEST).read_bytes()
+    scripted_monitor(monkeypatch, [0.5, 0.1])
     outcome = run(recipe, figures, tmp_path, resume=True)
-    assert [values["loss"] for values in outcome.history] == [0.5, 0.6, 0.7]
+    assert [values["loss"] for values in outcome.history] == [0.7, 0.5, 0.6, 0.5]  # a tie is no better
+    assert (outcome.best_epoch, outcome.best_loss) == (1, 0.5)
+    assert (tmp_path / BEST).read_bytes() == best
+    state = load_checkpoint(tmp_path)
+    assert state is not None
+    last = state["average"]["classifier.logit.weight"]
+    assert not torch.equal(load_file(tmp_path / BEST)["logit.weight"], last)
 
 
-def test_the_auc_is_chosen_by_its_largest_value(
-    figures: Figures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_finished_run_is_not_trained_again_nor_is_anothers_folder(
+    figures: Figures,
+    finished: tuple[Recipe, Path, Outcome],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    recipe = override(compact_recipe(), {"optimise.epochs": 3, "optimise.monitor": "auc"})
-    outcome = run(recipe, figures, tmp_path)
-    aucs = [values["auc"] for values in outcome.history]
-    assert aucs[outcome.best_epoch] == max(aucs)
-
-
-def test_another_runs_folder_is_refused(figures: Figures, tmp_path: Path) -> None:
-    recipe = override(compact_recipe(), {"optimise.epochs": 1})
-    run(recipe, figures, tmp_path)
-    before = (tmp_path / CHECKPOINT).read_bytes()
+    recipe, folder, outcome = finished
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    checkpoint = tmp_path / CHECKPOINT
+    before = checkpoint.read_bytes()
+    killed_in(2, 1, monkeypatch)
+    assert run(recipe, figures, tmp_path, resume=True).history == outcome.history
     with pytest.raises(DataError, match="holds a run already: resume it, or choose another folder"):
         run(recipe, figures, tmp_path)
     with pytest.raises(DataError, match="checkpoint of another recipe, table or split"):
-        run(override(recipe, {"optimise.epochs": 2}), figures, tmp_path, resume=True)
+        run(override(recipe, {"optimise.epochs": 3}), figures, tmp_path, resume=True)
     with pytest.raises(DataError, match="checkpoint of another recipe, table or split"):
         fit(recipe, figures, TRAIN[:-1], MONITOR, tmp_path, resume=True)
-    assert (tmp_path / CHECKPOINT).read_bytes() == before
+    assert checkpoint.read_bytes() == before
 
-
-def test_a_checkpoint_older_than_a_recipe_key_goes_on(figures: Figures, tmp_path: Path) -> None:
-    recipe = override(compact_recipe(), {"optimise.epochs": 1})
-    outcome = run(recipe, figures, tmp_path)
-    state = torch.load(tmp_path / CHECKPOINT, weights_only=True)
+    state = torch.load(checkpoint, weights_only=True)
     identity = json.loads(state["identity"])
-    del identity[0]["loss"]["domain_ramp"]  # at its default, as if it had not existed
-    torch.save(state | {"identity": json.dumps(identity)}, tmp_path / CHECKPOINT)
+    del identity[0]["loss"]["domain_ramp"]  # at its default, as a checkpoint older than the key has it
+    torch.save(state | {"identity": json.dumps(identity)}, checkpoint)
     assert run(recipe, figures, tmp_path, resume=True).history == outcome.history
 
 
-def test_a_batch_that_cannot_be_shared_out_is_refused(figures: Figures, tmp_path: Path) -> None:
-    for changes in ({"optimise.accumulate": 3}, {"optimise.batch": 128}, {"optimise.accumulate": 16}):
-        with pytest.raises(DataError, match="does not divide into"):
-            run(override(compact_recipe(), changes), figures, tmp_path)
+@pytest.mark.parametrize(
+    "changes", [{"optimise.accumulate": 3}, {"optimise.batch": 128}, {"optimise.accumulate": 16}]
+)
+def test_a_batch_that_cannot_be_shared_out_is_refused(
+    figures: Figures, tmp_path: Path, changes: dict[str, int]
+) -> None:
+    with pytest.raises(DataError, match="does not divide into"):
+        run(override(compact_recipe(), changes), figures, tmp_path)
 
 
 @pytest.mark.parametrize("side", ["training", "monitor"])
@@ -328,16 +302,33 @@ def test_a_side_of_one_class_is_refused(figures: Figures, tmp_path: Path, side: 
 
 
 def test_a_loss_that_explodes_ends_the_run_and_saves_nothing(figures: Figures, tmp_path: Path) -> None:
-    recipe = override(compact_recipe(), {"optimise.learning_rate": 0.9, "optimise.weight_decay": 1e30})
+    recipe = override(
+        compact_recipe(), {**QUICK, "optimise.learning_rate": 0.9, "optimise.weight_decay": 1e30}
+    )
     with pytest.raises(DataError, match="of epoch 1: lower the rate"):
         run(recipe, figures, tmp_path)
     assert not (tmp_path / CHECKPOINT).exists()
 
 
-def test_the_rate_warms_up_and_falls_along_half_a_cosine() -> None:
+def test_every_step_takes_its_rate_of_a_warm_up_and_half_a_cosine(
+    figures: Figures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rates = [learning_rate(step, 20, warmup=0.2, peak=0.01) / 0.01 for step in range(20)]
     warm = [step / 5 for step in (1, 2, 3, 4)]
     assert rates == pytest.approx(warm + [math.cos(math.pi / 2 * k / 16) ** 2 for k in range(16)])
+
+    seen: list[float] = []
+    original = torch.optim.AdamW.step
+
+    def step(self: torch.optim.AdamW, *given: Any) -> Any:
+        seen.extend(group["lr"] for group in self.param_groups)
+        return original(self, *given)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    recipe = override(compact_recipe(), {**QUICK, "optimise.epochs": 2, "optimise.accumulate": 2})
+    run(recipe, figures, tmp_path)
+    # 70 figures in batches of 16 are four steps an epoch, each of two parts; two groups of parameters
+    assert seen == [learning_rate(step, 8, 0.1, 0.01) for step in range(8) for _ in range(2)]
 
 
 def test_accumulated_parts_are_the_whole_batch(figures: Figures, tmp_path: Path) -> None:
@@ -361,25 +352,6 @@ def test_accumulated_parts_are_the_whole_batch(figures: Figures, tmp_path: Path)
         torch.testing.assert_close(ends[0][name], ends[1][name], rtol=0, atol=2e-4)
 
 
-def test_each_step_takes_its_rate(figures: Figures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rates: list[tuple[int, int, float]] = []
-    seen: list[float] = []
-    monkeypatch.setattr(
-        loop, "learning_rate", lambda step, total, *rest: rates.append((step, total, *rest)) or step / 1e4
-    )
-    original = torch.optim.AdamW.step
-
-    def step(self: torch.optim.AdamW, *given: Any) -> Any:
-        seen.extend(group["lr"] for group in self.param_groups)
-        return original(self, *given)
-
-    monkeypatch.setattr(torch.optim.AdamW, "step", step)
-    run(override(compact_recipe(), {"optimise.epochs": 2, "optimise.accumulate": 2}), figures, tmp_path)
-    # 70 figures in batches of 16 are four steps an epoch, each of two parts
-    assert rates == [(step, 8, 0.1, 0.01) for step in range(8) for _ in range(2)]
-    assert seen == [step / 1e4 for step in range(8) for _ in range(2)]  # two groups of parameters
-
-
 def test_the_average_is_the_recursion_it_says_it_is(
     figures: Figures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -394,7 +366,7 @@ def test_the_average_is_the_recursion_it_says_it_is(
         seen.append({name: t.double().clone() for name, t in self.learnt.items()})
 
     monkeypatch.setattr(Learner, "learn", record)
-    run(override(compact_recipe(), {"optimise.epochs": 2, "optimise.ema": 0.6}), figures, tmp_path)
+    run(override(compact_recipe(), {**QUICK, "optimise.epochs": 2, "optimise.ema": 0.6}), figures, tmp_path)
     assert len(seen) == 8
     (mean,) = means
     for step, weights in enumerate(seen, start=1):
@@ -418,39 +390,10 @@ def test_runs_of_different_precision_share_a_process() -> None:
         assert PRECISIONS[accelerator.mixed_precision] == wanted
 
 
-def test_the_next_batch_is_made_while_a_step_runs(
-    figures: Figures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In a step, the batch after its own begins to be made, and none further."""
-    made: list[int] = []
-    begun = {number: threading.Event() for number in range(1, 5)}
-    original, terms = batches.make_batch, loop.loss_terms
-
-    def make_batch(task: Any, rows: Any, place: tuple[int, int, int], device: Any) -> Any:
-        assert threading.current_thread() is not threading.main_thread()
-        made.append(place[1])
-        begun[place[1]].set()
-        return original(task, rows, place, device)
-
-    def loss_terms(*given: Any, **more: Any) -> Any:
-        step = len(steps) + 1
-        if step < 4:
-            assert begun[step + 1].wait(timeout=60)
-        steps.append(step)
-        assert made == list(range(1, min(step + 1, 4) + 1))
-        return terms(*given, **more)
-
-    steps: list[int] = []
-    monkeypatch.setattr(batches, "make_batch", make_batch)
-    monkeypatch.setattr(loop, "loss_terms", loss_terms)
-    run(override(compact_recipe(), {"optimise.epochs": 1}), figures, tmp_path)
-    assert steps == [1, 2, 3, 4]
-
-
 def test_the_command_trains_and_resumes(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_recipe(override(compact_recipe(), {"optimise.epochs": 2}), tmp_path / "tiny.yaml")
+    write_recipe(override(compact_recipe(), QUICK), tmp_path / "tiny.yaml")
     command = ["fit", str(tmp_path / "tiny.yaml"), "--data", str(folder), "--out", str(tmp_path / "run")]
     assert main(command) == 0
     assert "best epoch" in capsys.readouterr().out
@@ -530,7 +473,7 @@ def launch(script: Path, *arguments: object) -> str:
 
 def test_two_processes_train_one_network_and_resume_it(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "worker.py").write_text(WORKER)
-    write_recipe(override(compact_recipe(), {"optimise.epochs": 2}), tmp_path / "recipe.yaml")
+    write_recipe(override(compact_recipe(), {**QUICK, "optimise.epochs": 2}), tmp_path / "recipe.yaml")
     printed = launch(tmp_path / "worker.py", folder, tmp_path / "recipe.yaml", tmp_path)
     assert printed.count("killed") == 2
     assert printed.count("epoch 2/2") == 2  # one of the two reports, for either run

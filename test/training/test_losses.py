@@ -27,8 +27,7 @@ def naive_focal(z: float, y: float, w: float, gamma: float) -> float:
     return (1 - p_t) ** gamma * bce
 
 
-@pytest.mark.parametrize("gamma", [0.0, 1.0, 2.0, 3.5])
-@pytest.mark.parametrize("positive_weight", [1.0, 5.74])
+@pytest.mark.parametrize(("gamma", "positive_weight"), [(0.0, 1.0), (1.0, 5.74), (2.0, 1.0), (3.5, 5.74)])
 def test_focal_loss_is_the_papers_formula_for_hard_and_soft_labels(gamma, positive_weight):
     rng = np.random.default_rng(1)
     logits = rng.normal(0, 3, 64)
@@ -45,13 +44,7 @@ def test_focal_loss_is_the_papers_formula_for_hard_and_soft_labels(gamma, positi
     assert mean.item() == pytest.approx(np.mean(expected), **TOLERANCE)
 
 
-def test_focal_loss_by_hand():
-    # z = 0: p = 1/2, so (1/2)^2 · w · ln 2 for an AMF
-    loss = adaptive_focal_loss(torch.zeros(1), torch.ones(1), positive_weight=4.0)
-    assert loss.item() == pytest.approx(math.log(2), rel=1e-6)
-
-
-def test_focal_loss_and_its_gradient_stay_finite_for_saturated_logits():
+def test_the_focal_loss_has_its_gradient_and_both_stay_finite_for_saturated_logits():
     logits = torch.tensor([200.0, -200.0, 200.0, -200.0], requires_grad=True)
     labels = torch.tensor([1.0, 0.0, 0.0, 1.0])
     losses = adaptive_focal_loss(logits, labels, 5.0, reduction="none")
@@ -59,8 +52,6 @@ def test_focal_loss_and_its_gradient_stay_finite_for_saturated_logits():
     assert losses.tolist() == pytest.approx([0, 0, 200, 1000])
     assert torch.isfinite(logits.grad).all()
 
-
-def test_focal_gradient_agrees_with_the_slope_of_the_formula():
     z, y, w, step = 0.7, 0.4, 3.0, 1e-5
     logit = torch.tensor([z], requires_grad=True)
     adaptive_focal_loss(logit, torch.tensor([y]), w).backward()
@@ -71,11 +62,6 @@ def test_focal_gradient_agrees_with_the_slope_of_the_formula():
 def test_positive_class_weight_counts_votes_of_one_half_as_atypical():
     labels = torch.tensor([1.0, 0.5, 1 / 3, 0.0, 0.0, 0.0, 0.0, 0.0])
     assert positive_class_weight(labels) == 3.0
-
-
-def test_positive_class_weight_of_the_papers_counts():
-    labels = torch.cat([torch.ones(1771), torch.zeros(10168)])
-    assert positive_class_weight(labels) == pytest.approx(5.74, abs=0.005)
 
 
 @pytest.mark.parametrize("label", [0.0, 1.0])
@@ -108,32 +94,16 @@ def naive_supcon(embeddings: np.ndarray, labels: np.ndarray, temperature: float,
     return sum(above_zero) / len(above_zero)
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, 1])
 def test_contrastive_loss_is_supcon_over_multi_similarity_pairs(seed):
     rng = np.random.default_rng(seed)
     labels = np.concatenate([[0.0, 1.0, 1 / 3, 2 / 3, 0.5], rng.uniform(0, 1, 15)])
     # classes set apart a little, so that the miner drops some pairs and keeps others
     embeddings = rng.normal(0, 1, (20, 6)) + 1.5 * (labels >= 0.5)[:, None]
     loss = SupervisedContrastiveLoss()(torch.tensor(embeddings), torch.tensor(labels))
-    assert loss.item() == pytest.approx(naive_supcon(embeddings, labels, 0.1, 0.1), **TOLERANCE)
-
-
-def test_the_miner_leaves_pairs_out_of_the_compared_batches():
-    rng = np.random.default_rng(0)
-    labels = np.repeat([0.0, 1.0], 10)
-    embeddings = rng.normal(0, 1, (20, 6)) + 1.5 * labels[:, None]
-    everything_kept = naive_supcon(embeddings, labels, 0.1, epsilon=10.0)
-    assert everything_kept != pytest.approx(naive_supcon(embeddings, labels, 0.1, 0.1), rel=1e-3)
-
-
-def test_contrastive_loss_does_not_see_the_embeddings_length():
-    generator = torch.Generator().manual_seed(3)
-    embeddings, labels = torch.randn(12, 8, generator=generator), torch.arange(12) % 2
-    loss = SupervisedContrastiveLoss()
-    lengths = 0.1 + torch.rand(12, 1, generator=generator)
-    assert loss(embeddings * lengths, labels).item() == pytest.approx(
-        loss(embeddings, labels).item(), rel=1e-5
-    )
+    expected = naive_supcon(embeddings, labels, 0.1, 0.1)
+    assert loss.item() == pytest.approx(expected, **TOLERANCE)
+    assert expected != pytest.approx(naive_supcon(embeddings, labels, 0.1, epsilon=10.0), rel=1e-3)
 
 
 def test_losses_are_computed_in_float32_under_autocast():
@@ -148,32 +118,18 @@ def test_losses_are_computed_in_float32_under_autocast():
     assert adaptive_focal_loss(embeddings[:, 0].bfloat16(), labels, 5.0).dtype == torch.float32
 
 
-@pytest.mark.parametrize("label", [0.0, 1.0])
-def test_contrastive_loss_of_one_class_is_a_zero_that_can_be_differentiated(label):
-    embeddings = torch.randn(6, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    loss = SupervisedContrastiveLoss()(embeddings, torch.full((6,), label))
+@pytest.mark.parametrize("case", ["one class", "well separated"])
+def test_a_contrastive_loss_without_pairs_is_a_zero_that_can_be_differentiated(case):
+    embeddings, labels = (
+        torch.tensor([[1.0, 0], [2.0, 0], [-1.0, 0], [-3.0, 0]]),
+        torch.tensor([0.0, 0, 1, 1]),
+    )
+    if case == "one class":  # else the cosines are 1 within a class and -1 across: the miner keeps no pair
+        labels = torch.ones(4)
+    loss = SupervisedContrastiveLoss()(embeddings.requires_grad_(), labels)
     loss.backward()
     assert loss.item() == 0
     assert embeddings.grad.abs().max().item() == 0
-
-
-def test_contrastive_loss_of_well_separated_classes_is_zero_with_a_graph():
-    # cosine 1 within a class and -1 across: the miner keeps no pair
-    embeddings = torch.tensor([[1.0, 0], [2.0, 0], [-1.0, 0], [-3.0, 0]], requires_grad=True)
-    loss = SupervisedContrastiveLoss()(embeddings, torch.tensor([0.0, 0.0, 1.0, 1.0]))
-    loss.backward()
-    assert loss.item() == 0
-
-
-def test_contrastive_gradient_pulls_classes_apart():
-    generator = torch.Generator().manual_seed(5)
-    embeddings = torch.randn(16, 8, generator=generator, requires_grad=True)
-    labels = (torch.arange(16) % 2).float()
-    loss_of = SupervisedContrastiveLoss()
-    before = loss_of(embeddings, labels)
-    before.backward()
-    after = loss_of(embeddings - 0.5 * embeddings.grad, labels)
-    assert after.item() < before.item()
 
 
 def test_domain_head_learns_while_the_features_unlearn():

@@ -18,9 +18,22 @@ from amf.training.network import (
     recompute_activations,
     trainable_state,
 )
-from amf.training.recipe import Model, override, read_recipe
+from amf.training.recipe import Model, Recipe, override, read_recipe
 from test.support.paths import ROOT
 from test.support.small import FAMILIES, TARGETS, adapted_recipe, compact_recipe, publish
+
+FROZEN = {
+    "model.backbone": "efficientnet-lite0",
+    "model.arguments": {},
+    "model.weights": "imagenet",
+    "model.frozen_blocks": 17,
+}
+
+
+@pytest.fixture(scope="module")
+def adapted(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+    """LoRA on a small ViT, whose weights are at hand."""
+    return adapted_recipe(publish(tmp_path_factory.mktemp("weights") / "w.safetensors", "h-optimus-0"))
 
 
 def parameters(module: nn.Module, trainable: bool) -> int:
@@ -81,21 +94,8 @@ def test_the_network_is_that_of_the_seed_and_of_the_published_weights(tmp_path: 
     assert not any(t.is_meta for t in states[0].values())
 
 
-@pytest.mark.parametrize("arguments", [{"depht": 2}, {"embed_dim": 33}])
-def test_arguments_that_the_backbone_refuses_are_one_sentence(
-    tmp_path: Path, arguments: dict[str, int]
-) -> None:
-    recipe = override(compact_recipe(), {"model.backbone": "h-optimus-0", "model.arguments": arguments})
-    with pytest.raises(
-        RecipeError, match=r"model\.arguments: backbone 'h-optimus-0' cannot be built"
-    ) as caught:
-        build_classifier(recipe.model, 0)
-    assert "\n" not in str(caught.value)
-
-
-def test_a_frozen_backbone_leaves_the_head_to_learn(tmp_path: Path) -> None:
-    recipe = adapted_recipe(publish(tmp_path / "weights.safetensors", "h-optimus-0"))
-    recipe = override(recipe, {"model.train": "head", "model.lora": None})
+def test_a_frozen_backbone_leaves_the_head_to_learn(adapted: Recipe) -> None:
+    recipe = override(adapted, {"model.train": "head", "model.lora": None})
     trainee = Trainee(build_classifier(recipe.model, 0), domains=3)
     assert parameters(trainee, trainable=True) == (32 * 16 + 16) + (16 + 1) + (16 * 3 + 3)
     trainee.train()
@@ -103,31 +103,17 @@ def test_a_frozen_backbone_leaves_the_head_to_learn(tmp_path: Path) -> None:
     assert trainee.classifier.hidden.training
 
 
-def test_what_is_trainable_is_saved_and_nothing_else(tmp_path: Path) -> None:
+def test_what_is_trainable_is_saved_and_nothing_else(adapted: Recipe) -> None:
     whole = Trainee(build_classifier(compact_recipe().model, 0), domains=3)
     assert trainable_state(whole).keys() == whole.state_dict().keys()  # batch statistics included
-    recipe = adapted_recipe(publish(tmp_path / "weights.safetensors", "h-optimus-0"))
-    some = Trainee(build_classifier(recipe.model, 0), domains=3)
+    some = Trainee(build_classifier(adapted.model, 0), domains=3)
     assert trainable_state(some).keys() == {n for n, p in some.named_parameters() if p.requires_grad}
     for name, tensor in trainable_state(some).items():  # the network's own memory
         assert tensor.data_ptr() == some.state_dict()[name].data_ptr()
 
 
-def test_batch_statistics_move_where_they_are_learnt_and_nowhere_else() -> None:
-    trainee = Trainee(build_classifier(compact_recipe().model, 0), domains=3)
-    norm = trainee.classifier.backbone.norm
-    x = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    trainee.train()(x, 1.0)
-    moved = norm.running_mean.clone()
-    assert moved.abs().max() > 0
-    norm.requires_grad_(False)
-    trainee.train()(x, 1.0)
-    assert torch.equal(norm.running_mean, moved)
-
-
-def test_frozen_weights_are_held_once_in_the_compute_type(tmp_path: Path) -> None:
-    recipe = adapted_recipe(publish(tmp_path / "weights.safetensors", "h-optimus-0"))
-    trainee = Trainee(build_classifier(recipe.model, 0), domains=3)
+def test_frozen_weights_are_held_once_in_the_compute_type(adapted: Recipe) -> None:
+    trainee = Trainee(build_classifier(adapted.model, 0), domains=3)
     cast_frozen(trainee, torch.bfloat16)
     assert {p.dtype for p in trainee.parameters() if not p.requires_grad} == {torch.bfloat16}
     assert {p.dtype for p in trainee.parameters() if p.requires_grad} == {torch.float32}
@@ -137,12 +123,11 @@ def test_frozen_weights_are_held_once_in_the_compute_type(tmp_path: Path) -> Non
         assert compact.eval()(torch.zeros(2, 3, 32, 32), 1.0)[0].isfinite().all()
 
 
-@pytest.mark.parametrize(("share", "recomputed"), [(0.0, []), (0.5, [1]), (1.0, [0, 1])])
-def test_recomputing_blocks_changes_no_gradient(tmp_path: Path, share: float, recomputed: list[int]) -> None:
-    recipe = adapted_recipe(publish(tmp_path / "weights.safetensors", "h-optimus-0"))
+@pytest.mark.parametrize(("share", "recomputed"), [(0.5, [1]), (1.0, [0, 1])])
+def test_recomputing_blocks_changes_no_gradient(adapted: Recipe, share: float, recomputed: list[int]) -> None:
     gradients = []
     for applied in (0.0, share):
-        classifier = build_classifier(recipe.model, 0).train()
+        classifier = build_classifier(adapted.model, 0).train()
         recompute_activations(classifier, applied)
         blocks = classifier.backbone.model.blocks
         changed = [i for i, block in enumerate(blocks) if "forward" in vars(block)]
@@ -154,11 +139,6 @@ def test_recomputing_blocks_changes_no_gradient(tmp_path: Path, share: float, re
         with torch.inference_mode():
             classifier.eval()(x)
     assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
-
-
-def test_a_backbone_without_timm_blocks_cannot_recompute() -> None:
-    with pytest.raises(RecipeError, match="activation_checkpointing: this backbone has no blocks"):
-        recompute_activations(build_classifier(compact_recipe().model, 0), 0.5)
 
 
 def grouped(module: nn.Module) -> list[set[str]]:
@@ -181,9 +161,8 @@ def test_filters_and_matrices_decay_norms_and_biases_do_not(changes: dict[str, b
     assert {"domain_head.linear.bias", "classifier.logit.bias"} < exempt
 
 
-def test_a_vits_weight_decay_is_grouped_as_timm_does(tmp_path: Path) -> None:
-    recipe = adapted_recipe(publish(tmp_path / "weights.safetensors", "h-optimus-0"))
-    whole = recipe.model.model_copy(update={"train": "all", "lora": None})
+def test_a_vits_weight_decay_is_grouped_as_timm_does(adapted: Recipe) -> None:
+    whole = adapted.model.model_copy(update={"train": "all", "lora": None})
     vit = build_classifier(whole, seed=0).backbone.model
     from timm.optim import param_groups_weight_decay
 
@@ -191,8 +170,7 @@ def test_a_vits_weight_decay_is_grouped_as_timm_does(tmp_path: Path) -> None:
     names = {parameter: name for name, parameter in vit.named_parameters()}
     assert grouped(vit) == [{names[p] for p in group["params"]} for group in (decayed, exempt)]
     assert "cls_token" in grouped(vit)[1]
-    adapted = build_classifier(recipe.model, seed=0)
-    decayed_names, exempt_names = grouped(adapted)
+    decayed_names, exempt_names = grouped(build_classifier(adapted.model, seed=0))
     assert sum("lora_" in name for name in decayed_names) == 2 * 2 * len(TARGETS)
     assert exempt_names == {"hidden.0.bias", "logit.bias"}
 
@@ -223,16 +201,21 @@ def test_frozen_blocks_stay_as_published_and_their_norms_too() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes",
-    [{"backbone": "compact"}, {"weights": "random"}, {"train": "head"}, {"backbone": "h-optimus-0"}],
+    ("changes", "fault"),
+    [
+        ({"model.backbone": "h-optimus-0", "model.arguments": {"depht": 2}}, "'h-optimus-0' cannot be built"),
+        ({"model.frozen_blocks": 3}, "frozen_blocks is for an EfficientNet-Lite"),
+        (FROZEN | {"model.weights": "random"}, "frozen_blocks is for an EfficientNet-Lite"),
+        (FROZEN | {"model.train": "head"}, "frozen_blocks is for an EfficientNet-Lite"),
+        (FROZEN, "frozen_blocks is 17, expected at most the network's 16"),
+    ],
 )
-def test_blocks_are_frozen_only_where_there_are_published_ones(changes: dict[str, str]) -> None:
-    spec = {"backbone": "efficientnet-lite0", "weights": "imagenet", "train": "all", "frozen_blocks": 3}
-    with pytest.raises(ValueError, match="frozen_blocks is for an EfficientNet-Lite"):
-        Model.model_validate(spec | changes)
+def test_a_network_that_cannot_be_built_is_one_sentence(changes: dict[str, object], fault: str) -> None:
+    with pytest.raises(RecipeError, match=fault) as caught:
+        build_classifier(override(compact_recipe(), changes).model, seed=0)
+    assert "\n" not in str(caught.value)
 
 
-def test_more_frozen_blocks_than_there_are_is_refused() -> None:
-    spec = Model(backbone="efficientnet-lite0", weights="imagenet", train="all", frozen_blocks=17)
-    with pytest.raises(RecipeError, match="frozen_blocks is 17, expected at most the network's 16"):
-        build_classifier(spec, seed=0)
+def test_a_backbone_without_timm_blocks_cannot_recompute() -> None:
+    with pytest.raises(RecipeError, match="activation_checkpointing: this backbone has no blocks"):
+        recompute_activations(build_classifier(compact_recipe().model, 0), 0.5)

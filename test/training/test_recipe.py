@@ -41,22 +41,6 @@ def test_every_training_recipe_parses_and_survives_being_saved(path: Path, tmp_p
         assert read_recipe(tmp_path / "recipe.yaml") == recipe
 
 
-def test_the_trial_changes_what_ships_in_one_way_each() -> None:
-    variants = read_variants(ROOT / "recipes" / "trial-compact.yaml")
-    base, shipped = (
-        variants[BASELINE].model_dump(),
-        read_recipe(ROOT / "recipes" / "compact.yaml").model_dump(),
-    )
-    assert base["optimise"] == shipped["optimise"]
-    assert base["model"] == {
-        **shipped["model"],
-        "arguments": {"widths": [16, 32, 64, 128]},
-        "storage": "float32",
-    }
-    assert len(variants) > 20
-    assert len({recipe.model_dump_json(exclude={"name"}) for recipe in variants.values()}) == len(variants)
-
-
 def test_the_defaults_are_the_papers() -> None:
     recipe = parse_recipe(
         {"name": "a", "model": {"backbone": "compact", "weights": "random", "train": "all"}}, "a"
@@ -68,86 +52,42 @@ def test_the_defaults_are_the_papers() -> None:
     assert recipe.augmentation == "medium"
 
 
-FAULTS: dict[str, tuple[dict[str, Any], str]] = {
-    "unknown key": ({"surprise": 1}, "the key 'surprise' is unknown, expected one of name, model, augm"),
-    "unknown nested key": ({"optimise.epoch": 3}, "optimise: the key 'epoch' is unknown"),
-    "no epochs": (
-        {"optimise.epochs": 0},
-        "optimise.epochs: Input should be greater than or equal to 1, found 0",
-    ),
-    "a rate of 1": ({"optimise.learning_rate": 1}, "optimise.learning_rate: Input should be less than 1"),
-    "a word for a number": ({"optimise.batch": "many"}, "optimise.batch"),
-    "not a number": ({"optimise.learning_rate": float("nan")}, "optimise.learning_rate"),
-    "infinite decay": ({"optimise.weight_decay": float("inf")}, "optimise.weight_decay"),
-    "unknown backbone": (
-        {"model.backbone": "resnet"},
-        "backbone 'resnet' is unknown, expected one of compact",
-    ),
-    "unknown augmentation": ({"augmentation": "wild"}, "augmentation 'wild': expected one of none"),
-    "unknown mixup": ({"mixup": "wild"}, "mixup 'wild': expected one of standard"),
-    "gamma without a slope": ({"loss.gamma": 0.5}, "gamma is 0.5, expected 0 or at least 1"),
-    "adapters without lora": ({"model.train": "lora"}, "train is 'lora', expected 'lora' exactly where"),
-    "random and frozen": ({"model.train": "head"}, "weights are random and train is 'head'"),
-    "a field beyond the patch": ({"model.field_of_view_px": 129}, "model.field_of_view_px"),
-    "adapters on compact": (
-        {"model.train": "lora", "model.lora": {}, "model.weights": "hub"},
-        "the compact backbone is trained whole",
-    ),
-}
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_is_named(fault: str) -> None:
-    changes, message = FAULTS[fault]
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"surprise": 1}, "the key 'surprise' is unknown, expected one of name, model, augm"),
+        ({"optimise.epoch": 3}, "optimise: the key 'epoch' is unknown"),
+        ({"optimize.epochs": 3}, "optimize.epochs is unknown"),
+        ({"model.lora.rank": 3}, "model.lora.rank is unknown"),
+        ({"optimise.epochs": 0}, "optimise.epochs: Input should be greater than or equal to 1, found 0"),
+        ({"optimise.epochs": 0, "optimise.batch": 1}, "and 1 further fault"),
+        ({"optimise.learning_rate": float("nan")}, "optimise.learning_rate"),
+        ({"model.backbone": "resnet"}, "backbone 'resnet' is unknown, expected one of compact"),
+        ({"augmentation": "wild"}, "augmentation 'wild': expected one of none"),
+        ({"mixup": "wild"}, "mixup 'wild': expected one of standard"),
+        ({"loss.gamma": 0.5}, "gamma is 0.5, expected 0 or at least 1"),
+        ({"model.train": "lora"}, "train is 'lora', expected 'lora' exactly where"),
+        ({"model.train": "head"}, "weights are random and train is 'head'"),
+        ({"model.field_of_view_px": 129}, "model.field_of_view_px"),
+        (
+            {"model.train": "lora", "model.lora": {}, "model.weights": "hub"},
+            "the compact backbone is trained whole",
+        ),
+    ],
+)
+def test_a_fault_is_named(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(RecipeError) as caught:
         override(compact_recipe(), changes)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_several_faults_are_counted() -> None:
-    with pytest.raises(RecipeError, match="and 1 further fault"):
-        override(compact_recipe(), {"optimise.epochs": 0, "optimise.batch": 1})
-
-
 def test_override_changes_those_values_alone() -> None:
     before = compact_recipe()
     after = override(before, {"optimise.epochs": 7, "mixup": None, "model.arguments": {"blocks": 2}})
-    assert after.optimise.epochs == 7
-    assert after.mixup is None
-    assert after.model.arguments == {"blocks": 2}
-    assert (
-        override(
-            after, {"optimise.epochs": 4, "mixup": "standard", "model.arguments": before.model.arguments}
-        )
-        == before
-    )
-
-
-@pytest.mark.parametrize("key", ["optimize.epochs", "name.first", "model.lora.rank"])
-def test_override_refuses_a_section_that_is_not_there(key: str) -> None:
-    with pytest.raises(RecipeError, match=f"{key} is unknown"):
-        override(compact_recipe(), {key: 1})
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (None, "no such file"),
-        ("a: [", "is not valid YAML"),
-        ("- 1", "found"),
-        ("", "found None"),
-    ],
-)
-def test_a_file_that_is_no_recipe_is_refused(tmp_path: Path, content: str | None, message: str) -> None:
-    path = tmp_path / "recipe.yaml"
-    if content is not None:
-        path.write_text(content)
-    with pytest.raises(RecipeError) as caught:
-        read_recipe(path)
-    assert message in str(caught.value)
-    assert str(path) in str(caught.value)
-    assert "\n" not in str(caught.value)
+    assert (after.optimise.epochs, after.mixup, after.model.arguments) == (7, None, {"blocks": 2})
+    back = {"optimise.epochs": 4, "mixup": "standard", "model.arguments": before.model.arguments}
+    assert override(after, back) == before
 
 
 BASE = """
@@ -178,6 +118,10 @@ def test_a_recipe_states_what_differs_from_its_base(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        (None, "{folder}/derived.yaml: no such file"),
+        ("a: [", "derived.yaml is not valid YAML"),
+        ("- 1", "found [1]"),
+        ("", "found None"),
         ("base: absent.yaml", "absent.yaml: no such file"),
         ("base: [plain.yaml]", "expected the path of a recipe"),
         ("base: derived.yaml", "base derived.yaml leads back to derived.yaml"),
@@ -187,20 +131,17 @@ def test_a_recipe_states_what_differs_from_its_base(tmp_path: Path) -> None:
         ("base: plain.yaml\nname: a\nloss: {gama: 2}", "loss: the key 'gama' is unknown"),
     ],
 )
-def test_a_faulty_base_is_named(tmp_path: Path, text: str, message: str) -> None:
+def test_a_faulty_file_or_base_is_named(tmp_path: Path, text: str | None, message: str) -> None:
     path = tmp_path / "derived.yaml"
-    path.write_text(text)
+    if text is not None:
+        path.write_text(text)
     (tmp_path / "plain.yaml").write_text(BASE)
     (tmp_path / "circle.yaml").write_text("base: derived.yaml")
     (tmp_path / "list.yaml").write_text("[1]")
     with pytest.raises(RecipeError) as caught:
         read_recipe(path)
     assert message.format(folder=tmp_path) in str(caught.value)
-
-
-def test_virchow2_is_trained_as_h_optimus_0() -> None:
-    ours, theirs = (read_recipe(ROOT / "recipes" / f"{name}.yaml") for name in ("virchow2", "h-optimus-0"))
-    assert ours == override(theirs, {"name": "virchow2", "model.backbone": "virchow2"})
+    assert "\n" not in str(caught.value)
 
 
 LORA = {"backbone": "h-optimus-0", "weights": "hub", "train": "lora", "lora": {}}
