@@ -83,8 +83,7 @@ def votes_in(window: Window) -> dict[int, str]:
     return {int(number): word for number, word in window.run(f"return {voted}")}
 
 
-def download(window: Window, name: str) -> Path:
-    window.find("#download").click()
+def downloaded(window: Window, name: str) -> Path:
     wait_until((window.folder / name).exists)
     return window.folder / name
 
@@ -118,7 +117,12 @@ def test_sort_filter_and_threshold(window: Window, answers: Answers) -> None:
     assert f"0 of {FIGURES} figures change class" in window.text("change")
 
 
-def test_keyboard_alone_from_name_to_download(window: Window, answers: Answers) -> None:
+@pytest.mark.parametrize("size", SIZES)
+def test_keyboard_alone_from_name_to_download(
+    browser: Window, pages: dict[str, Path], answers: Answers, size: str
+) -> None:
+    window = browser
+    window.open(pages["open"], *SIZES[size])
     window.type(Keys.TAB * 2, Keys.ENTER)
     assert "Type your name first" in window.text("status")
     window.type('Dr. "A", B', Keys.ESCAPE)
@@ -142,18 +146,30 @@ def test_keyboard_alone_from_name_to_download(window: Window, answers: Answers) 
     window.driver.refresh()
     assert votes_in(window) == expected
     assert window.run("return $('expert').value") == 'Dr. "A", B'
-    window.choose("voted", "yes")
-    assert shown(window) == order[:3]
-    window.choose("voted", "other")
-    assert shown(window) == order[1:3]
-
-    file = download(window, "review-Dr-A-B.csv")
+    window.type(Keys.TAB * 2, Keys.ENTER)
+    file = downloaded(window, "review-Dr-A-B.csv")
     images = answers.figures["image"].iloc[order[:3]]
     table = pd.read_csv(file).set_index("image").loc[images]
     assert table["vote"].tolist() == ["atypical", "normal", "normal"]
     assert table["expert"].unique().tolist() == ['Dr. "A", B']
     assert table["confidence"].tolist() == answers.figures["confidence"].iloc[order[:3]].tolist()
     assert read_reviews([file]).figures.set_index("image")["votes"][images].tolist() == ["1", "0", "0"]
+    file.unlink()
+
+
+def test_votes_are_filtered_and_loaded_on_another_machine(window: Window) -> None:
+    order = shown(window)
+    window.fill("expert", 'Dr. "A", B')
+    window.find("#gallery li").click()
+    window.type("a", "n", "n")
+    expected = {order[0]: "atypical", order[1]: "normal", order[2]: "normal"}
+    assert votes_in(window) == expected
+    window.choose("voted", "yes")
+    assert shown(window) == order[:3]
+    window.choose("voted", "other")
+    assert shown(window) == order[1:3]
+    window.find("#download").click()
+    file = downloaded(window, "review-Dr-A-B.csv")
     window.fill("expert", "Somebody else")  # who has not voted
     assert votes_in(window) == {}
 
@@ -201,7 +217,8 @@ def test_blind_reading(browser: Window, pages: dict[str, Path], answers: Answers
     browser.fill("expert", "Anna")
     browser.driver.refresh()
     assert "Figure 3 of" in browser.find(".card.current").get_attribute("aria-label")  # where it ended
-    file = download(browser, "review-Anna.csv")
+    browser.find("#download").click()
+    file = downloaded(browser, "review-Anna.csv")
     table = pd.read_csv(file)
     assert table["vote"].tolist() == ["atypical", "normal"]
     assert table["blind"].tolist() == ["yes", "no"]
