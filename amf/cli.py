@@ -10,7 +10,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -49,10 +49,7 @@ GROUPS = {  # what people do -> command = module of amf.commands -> one line of 
 }
 
 EXTRA_OF = {
-    **dict.fromkeys(
-        ("jinja2", "markupsafe", "openslide", "shapely", "tifffile"),
-        "slides",
-    ),
+    **dict.fromkeys(("jinja2", "markupsafe", "openslide", "shapely", "tifffile"), "slides"),
     "snakemake": "workflow",
 }
 """The extra that installs a package; those of `train` are not listed."""
@@ -183,12 +180,7 @@ def _repeated(several: set[str], arguments: Sequence[str]) -> Iterator[str]:
 
 
 def _show_on_stdout(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
+    message: Warning | str, category: type[Warning], filename: str, *_: Any, **__: Any
 ) -> None:
     """Print a warning of a library in one line of the log: stderr is for progress and for our sentence."""
     print(f"{category.__name__} of {Path(filename).name}: {' '.join(str(message).split())}")

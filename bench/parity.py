@@ -40,7 +40,7 @@ def main() -> int:
     parser.add_argument("--limit", type=int, help="only so many files, evenly spread")
     parser.add_argument("--depth", type=int, default=40, help="blocks of vit-g")
     arguments = parser.parse_args()
-    items = find_items(arguments.patches).items
+    items = find_items(arguments.patches)
     if arguments.limit and arguments.limit < len(items):
         items = [items[i] for i in np.linspace(0, len(items) - 1, arguments.limit).astype(int)]
     patches = np.concatenate([read_pages(item.path) for item in items])  # (N, 128, 128, 3)

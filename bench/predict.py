@@ -44,7 +44,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--model", type=Path, default=ROOT / "model")
     arguments = parser.parse_args()
-    files = [item.path for item in find_items([str(arguments.folder)]).items]
+    files = [item.path for item in find_items([str(arguments.folder)])]
     print(f"{os.cpu_count()} cores, torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}")
     print(f"{len(files)} files, {arguments.rounds} rounds", flush=True)
 

@@ -49,7 +49,7 @@ def read_examples(folder: Path, count: int) -> Tensor:
 
     Raises
     ------
-    DataError: there is no PNG file, or one is not square or not as large as the first.
+    DataError : there is no PNG file, or one is not square or not as large as the first.
     """
     paths = sorted(folder.rglob("*.png"))
     if not paths:
@@ -78,9 +78,9 @@ def draw_augmentations(patches: Tensor, field_of_view_px: int, seed: int = 0) ->
 
     Parameters
     ----------
-    patches: (N, 3, S, S) uint8.
-    field_of_view_px: side of the centre that is shown of each.
-    seed: each row has its own generator made from it, so a row does not change when another set is added.
+    patches : (N, 3, S, S) uint8.
+    field_of_view_px : side of the centre that is shown of each.
+    seed : each row has its own generator made from it, so a row does not change when another set is added.
     """
     lines = [[(caption, _to_uint8(images))] for caption, images in _rows(patches, field_of_view_px, seed)]
     return contact_sheet(lines, len(patches))

@@ -23,12 +23,12 @@ class Warp:
 
     Parameters
     ----------
-    rotation_deg: angle in ±rotation_deg; 180 is any angle.
-    zoom: magnification between 1/zoom and zoom, uniform in its logarithm; 1 to 2.
-    shift_px: along each axis in ±shift_px, in px of the patch.
-    shear_deg: in ±shear_deg.
-    elastic_px: standard deviation, in px of the patch, of the displacement at the knots of a smooth field.
-    elastic_knot_px: distance of the field's knots in px of the patch, or a little less to fill the view.
+    rotation_deg : angle in ±rotation_deg; 180 is any angle.
+    zoom : magnification between 1/zoom and zoom, uniform in its logarithm; 1 to 2.
+    shift_px : along each axis in ±shift_px, in px of the patch.
+    shear_deg : in ±shear_deg.
+    elastic_px : standard deviation, in px of the patch, of the displacement at the knots of a smooth field.
+    elastic_knot_px : distance of the field's knots in px of the patch, or a little less to fill the view.
     """
 
     rotation_deg: float = 0.0
@@ -60,24 +60,14 @@ def warped_crop(
 
     Parameters
     ----------
-    source: (B, 3, S, S) of any type.
-    field_of_view_px: side of what is shown, in px of the patch and of the crop.
-    symmetries: also draw one of the square's eight symmetries.
+    source : (B, 3, S, S) of any type.
+    field_of_view_px : side of what is shown, in px of the patch and of the crop.
+    symmetries : also draw one of the square's eight symmetries.
 
     Returns
     -------
     (B, 3, field_of_view_px, field_of_view_px) float32 with the values' range unchanged.
-
-    Raises
-    ------
-    ValueError: the patches are not square, or smaller than the field of view.
     """
-    side = source.shape[-1]
-    if source.shape[-2] != side or not 0 < field_of_view_px <= side:
-        raise ValueError(
-            f"a field of view of {field_of_view_px} px does not fit into patches of "
-            f"{tuple(source.shape[-2:])} px: expected a square at least as large"
-        )
     matrices, shifts = _draw_affine(source, warp, symmetries, generator)
     positions = _sample_positions(matrices, shifts, field_of_view_px)  # (B, fov · fov, 2), px from the centre
     if warp.elastic_px > 0:

@@ -39,10 +39,10 @@ class AugmentationSet:
 
     Parameters
     ----------
-    summary: one line for a person, shown on the contact sheet.
-    symmetries: one of the square's eight symmetries.
-    warp: further movements; None leaves every pixel whole.
-    photometric: functions of (images, generator), applied one after the other.
+    summary : one line for a person, shown on the contact sheet.
+    symmetries : one of the square's eight symmetries.
+    warp : further movements; None leaves every pixel whole.
+    photometric : functions of (images, generator), applied one after the other.
     """
 
     summary: str
@@ -55,12 +55,7 @@ AUGMENTATIONS: dict[str, AugmentationSet] = {}
 
 
 def register(name: str, augmentation: AugmentationSet) -> None:
-    """Add a set.
-
-    Raises
-    ------
-    ValueError: the name is taken.
-    """
+    """Add a set under a name, which is taken once."""
     if name in AUGMENTATIONS:
         raise ValueError(f"augmentation {name!r} is already registered")
     AUGMENTATIONS[name] = augmentation
@@ -76,17 +71,13 @@ def augment(
 
     Parameters
     ----------
-    source: (B, 3, S, S) uint8, or float in [0, 1]; on any device.
-    generator: owned by the caller (see amf.augmentation.randomness.generator_at).
-    field_of_view_px: side of the centre that is shown, in px of the source; all of it unless told.
+    source : (B, 3, S, S) uint8, or float in [0, 1]; on any device.
+    generator : owned by the caller (see amf.augmentation.randomness.generator_at).
+    field_of_view_px : side of the centre that is shown, in px of the source; all of it unless told.
 
     Returns
     -------
     (B, 3, field_of_view_px, field_of_view_px) float32 in [0, 1], neither resized nor normalised.
-
-    Raises
-    ------
-    ValueError: the patches are not square or smaller than the field of view.
     """
     side = field_of_view_px or source.shape[-1]
     # the loop's autocast would compute positions in bf16: whole pixels off
@@ -240,13 +231,13 @@ def mix(
 
     Parameters
     ----------
-    images: (B, 3, H, W) float; normalised or not, blending commutes with it.
-    labels: (B,) soft labels.
-    domains: (B,) int64; needed where partners come from other domains.
+    images : (B, 3, H, W) float; normalised or not, blending commutes with it.
+    labels : (B,) soft labels.
+    domains : (B,) int64; needed where partners come from other domains.
 
     Raises
     ------
-    ValueError: domains are needed and absent.
+    ValueError : domains are needed and absent.
     """
     batch = len(images)
     partners = _draw_partners(batch, mixup, generator, domains).to(images.device)

@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
-from pandas import DataFrame, Series
+from pandas import DataFrame
 
-from amf.data.loading import numbers_in, read_frame, read_json, with_names
+from amf.data.loading import numbers_in, read_frame, read_json, refuse_rows, with_names
 from amf.errors import DataError
 
 FIGURE = ["image", "page"]
@@ -55,11 +54,3 @@ def read_answer_table(
     twice = table.duplicated([*FIGURE, *table.columns.intersection(["id"])])
     refuse_rows(path, table["image"], twice, "{!r} is listed twice, expected one row a figure")
     return table
-
-
-def refuse_rows(path: Path, values: "Series[Any]", wrong: "Series[bool]", message: str) -> None:
-    """Raise for the first row marked wrong; row 1 is the first below the header."""
-    if wrong.any():
-        position = int(wrong.to_numpy().argmax())
-        more = f" ({wrong.sum()} such rows)" if wrong.sum() > 1 else ""
-        raise DataError(f"{path}, row {position + 1}: {message.format(values.iloc[position])}{more}")

@@ -64,7 +64,10 @@ def _polygons(path: Path, mpp: float) -> list[Region]:
     shapes: list[tuple[str, Any]] = []
     for number, feature in enumerate(features, start=1):
         shape = _outline(feature)
-        if shape is not None and max(_sides(shape)) * mpp > PATCH_UM:
+        if shape is None:
+            continue
+        left, top, right, bottom = shape.bounds
+        if max(right - left, bottom - top) * mpp > PATCH_UM:
             shapes.append((_name(feature) or f"region {number}", shape))
     if not shapes:
         raise DataError(
@@ -85,17 +88,12 @@ def _outline(feature: Any) -> Any:
     return shape if shape.area > 0 else None
 
 
-def _sides(shape: Any) -> tuple[float, float]:
-    left, top, right, bottom = shape.bounds
-    return right - left, bottom - top
-
-
 def _name(feature: dict[str, Any]) -> str | None:
     properties = feature.get("properties") or {}
     return str(properties["name"]) if properties.get("name") else class_of(properties)
 
 
-def packed(regions: Sequence[Region]) -> list[list[Any]]:
+def regions_to_json(regions: Sequence[Region]) -> list[list[Any]]:
     """Regions as JSON holds them: name, mm² and outline as WKB in hex."""
     return [
         [region.name, region.mm2, None if region.shape is None else shapely.to_wkb(region.shape, hex=True)]
@@ -103,8 +101,8 @@ def packed(regions: Sequence[Region]) -> list[list[Any]]:
     ]
 
 
-def unpacked(regions: Sequence[Sequence[Any]]) -> list[Region]:
-    """What `packed` made JSON of."""
+def regions_from_json(regions: Sequence[Sequence[Any]]) -> list[Region]:
+    """What `regions_to_json` made."""
     return [Region(name, mm2, shapely.from_wkb(shape)) for name, mm2, shape in regions]
 
 
@@ -141,12 +139,7 @@ def counts_path(output: Path) -> Path:
 
 
 def write_counts(output: Path, answers: Sequence[Mapping[str, Any]], regions: Sequence[Region]) -> None:
-    """Count the answers of an output in the regions; print the counts and write them beside it.
-
-    Raises
-    ------
-    DataError : the file cannot be written.
-    """
+    """Count the answers of an output in the regions; print the counts and write them beside it."""
     rows = count(answers, regions)
     with written_whole(counts_path(output)) as partial:
         pd.DataFrame(rows).to_csv(partial, index=False, lineterminator="\n")

@@ -2,7 +2,7 @@
 
 import json
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,9 +23,6 @@ IMAGE, MODEL, BUNDLE, THRESHOLD = "Image", "Model", "Bundle SHA-256", "Threshold
 Points = Mapping[int, tuple[str, float, float]]
 """Number of a figure -> the id by which its patch is found again, and x and y, px as QuPath counts."""
 
-Features = Iterator[tuple[dict[str, Any], int | None]]
-"""GeoJSON features, each with the number of the figure that answers it."""
-
 
 def outline(given: "GivenFigures", points: Points) -> dict[str, Any]:
     """What is written but for the answers: a FeatureCollection, its features with their figures' numbers.
@@ -38,8 +35,14 @@ def outline(given: "GivenFigures", points: Points) -> dict[str, Any]:
     points : of the figures that could be read.
     """
     if given.collection is None:
-        return {"collection": None, "features": [*_features(points)]}
-    return {"collection": {**given.collection, "features": []}, "features": [*_given(given)]}
+        features = [
+            (_point(f"{number} {image}", x, y, {"objectType": "detection"}), number)
+            for number, (image, x, y) in sorted(points.items())
+        ]
+        return {"collection": None, "features": features}
+    answered = {figure.feature: number for number, figure in enumerate(given.figures)}
+    as_given = [(one, answered.get(place)) for place, one in enumerate(given.collection["features"])]
+    return {"collection": {**given.collection, "features": []}, "features": as_given}
 
 
 def write_geojson(
@@ -64,18 +67,6 @@ def write_geojson(
     collection = {**(outlined["collection"] or {"type": "FeatureCollection"}), "features": features}
     text = json.dumps(collection, ensure_ascii=False) + "\n"
     path.write_text(text, encoding="utf-8", errors="backslashreplace")  # half a surrogate as JSON escapes it
-
-
-def _features(points: Points) -> Features:
-    for number, (image, x, y) in sorted(points.items()):
-        yield _point(f"{number} {image}", x, y, {"objectType": "detection"}), number
-
-
-def _given(given: "GivenFigures") -> Features:
-    assert given.collection is not None
-    of_feature = {figure.feature: number for number, figure in enumerate(given.figures)}
-    for number, feature in enumerate(given.collection["features"]):
-        yield feature, of_feature.get(number)
 
 
 def _point(name: str, x: float, y: float, properties: dict[str, Any]) -> dict[str, Any]:

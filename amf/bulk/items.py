@@ -1,12 +1,10 @@
 """Which files to score: folders, patterns, single files and tables of them."""
 
 import glob
-import itertools
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -34,12 +32,14 @@ class Item:
     Attributes
     ----------
     number : its place in the output, from 0; items may be scored in another order.
+    fault : why it cannot be read, where that is known before.
     """
 
     image: str
     path: Path
     truth: Mapping[str, Any] = field(default_factory=dict)
     number: int = 0
+    fault: str = ""
 
     unit: ClassVar[str] = "file"
 
@@ -50,32 +50,15 @@ class Item:
 
     def read(self) -> NDArray[np.uint8]:
         """Its figures: (N, 128, 128, 3) uint8 RGB; JobError if there are none to be read."""
+        if self.fault:
+            raise JobError(self.fault)
         return read_pages(self.path)
-
-
-@dataclass(frozen=True)
-class Unreadable(Item):
-    """What lies where images are looked for and cannot be read; `reason` says why."""
-
-    reason: str = ""
-
-    def read(self) -> NDArray[np.uint8]:
-        """Raise JobError with the reason."""
-        raise JobError(f"{self.path} {self.reason}")
-
-
-@dataclass(frozen=True)
-class Found:
-    """What the inputs mean: the items, and how many files beside them are no images by their suffix."""
-
-    items: list[Item]
-    others: Counter[str] = field(default_factory=Counter)
 
 
 def find_items(
     inputs: Sequence[str], root: Path | None = None, columns: Mapping[str, str] | None = None
-) -> Found:
-    """List the files that the inputs mean; what cannot be read is an item too, which says so when it is read.
+) -> list[Item]:
+    """List the files that the inputs mean, and print how many beside them are no images by their suffix.
 
     Parameters
     ----------
@@ -101,12 +84,16 @@ def find_items(
         elif os.path.lexists(path):
             found = [Item(printable(given), path)]
         else:
-            found = _items_matching(given)
+            matching = map(Path, sorted(glob.glob(given, recursive=True)))  # noqa: PTH207  follows links
+            found = [Item(printable(file), file) for file in matching if not file.is_dir()]
         if not found:
             raise DataError(f"No images found at {given}, expected patches, stacks or a table of them")
         items += found
     _check_alike(items)
-    return Found([replace(item, number=number) for number, item in enumerate(items)], others)
+    if others:
+        kinds = ", ".join(f"{count} x {kind}" for kind, count in sorted(others.items()))
+        print(f"{others.total()} files are no images by their suffix and are left out: {kinds}")
+    return [replace(item, number=number) for number, item in enumerate(items)]
 
 
 def _check_alike(items: Sequence[Item]) -> None:
@@ -133,68 +120,32 @@ def printable(text: Path | str) -> str:
     return str(text).encode("utf-8", "backslashreplace").decode().replace("\\udc", "\\x")
 
 
-def _items_below(
-    top: Path,
-    others: Counter[str],
-    takes: Callable[[Path], bool] = lambda path: path.suffix.lower() in IMAGE_SUFFIXES,
-    enters: Callable[[Path], bool] = lambda path: True,
-) -> list[Item]:
-    """Every image below a folder, and everything that may hide one: it is never left out in silence.
-
-    `takes` and `enters` say by the path relative to `top` which file is an image, which folder searched.
-    """
+def _items_below(top: Path, others: Counter[str]) -> list[Item]:
+    """Every image below a folder, and everything that may hide one: it is never left out in silence."""
     found: list[Item] = []
 
-    def unreadable(path: Path, reason: str) -> None:
-        found.append(Unreadable(printable(path.relative_to(top)), path, reason=reason))
+    def note(path: Path, fault: str = "") -> None:
+        found.append(Item(printable(path.relative_to(top)), path, fault=fault and f"{path} {fault}"))
 
     def unlisted(error: OSError) -> None:
-        unreadable(Path(error.filename), f"cannot be listed: {error.strerror}")
+        note(Path(error.filename), f"cannot be listed: {error.strerror}")
 
     for name, folders, files in os.walk(top, onerror=unlisted, followlinks=True):
         folder = Path(name)
         for path in [folder / entry for entry in folders]:
-            if not enters(path.relative_to(top)):
+            if path.is_symlink() and folder.resolve().is_relative_to(path.resolve()):
                 folders.remove(path.name)
-            elif path.is_symlink() and folder.resolve().is_relative_to(path.resolve()):
-                folders.remove(path.name)
-                unreadable(path, "is a link back to a folder that it lies in")
+                note(path, "is a link back to a folder that it lies in")
         for path in [folder / entry for entry in files]:
-            relative = path.relative_to(top)
-            if not path.exists() and (takes(relative) or enters(relative)):  # may have led to either
-                unreadable(path, "is a link to nothing")
-            elif takes(relative) and not path.name.startswith("."):
-                found.append(Item(printable(relative), path))
-            elif not path.name.startswith("."):
+            if not path.exists():
+                note(path, "is a link to nothing")
+            elif path.name.startswith("."):
+                continue
+            elif path.suffix.lower() in IMAGE_SUFFIXES:
+                note(path)
+            else:
                 others[path.suffix.lower() or "no suffix"] += 1
     return sorted(found, key=lambda item: item.path)
-
-
-def _items_matching(pattern: str) -> list[Item]:
-    """The files that a glob pattern matches: `*` within one name, `**` any number of folders."""
-    parts = Path(pattern).parts
-    plain = list(itertools.takewhile(lambda part: not glob.has_magic(part), parts[:-1]))
-    top, rest = Path(*plain), parts[len(plain) :]
-    if not top.is_dir():
-        return []
-    found = _items_below(
-        top,
-        Counter(),
-        takes=lambda path: _fits(path.parts, rest),
-        enters=lambda path: _fits(path.parts, rest, begun=True),
-    )
-    return [replace(item, image=printable(item.path)) for item in found]
-
-
-def _fits(names: Sequence[str], pattern: Sequence[str], begun: bool = False) -> bool:
-    """Whether names match a whole pattern or, if `begun`, its beginning with something left."""
-    if not names:
-        return bool(pattern) if begun else all(part == "**" for part in pattern)
-    if not pattern:
-        return False
-    if pattern[0] == "**":
-        return _fits(names, pattern[1:], begun) or _fits(names[1:], pattern, begun)
-    return fnmatchcase(names[0], pattern[0]) and _fits(names[1:], pattern[1:], begun)
 
 
 def _items_of_table(path: Path, root: Path, columns: Mapping[str, str] | None) -> list[Item]:

@@ -29,12 +29,7 @@ class Joined:
     faults: list[dict[str, Any]]
 
     def raise_faults(self) -> None:
-        """End with one sentence where some could not be scored.
-
-        Raises
-        ------
-        DataError : says how many, and names the first.
-        """
+        """Raise one DataError where some could not be scored: how many, and the first."""
         if self.faults:
             first = self.faults[0]
             raise DataError(
@@ -85,9 +80,9 @@ def join(paths: Sequence[Path], output: Path) -> Joined:
         else:
             errors_path(output).unlink(missing_ok=True)
     if header.get("regions"):
-        from amf.bulk.area import unpacked, write_counts  # imports shapely: tables of patches need none
+        from amf.bulk import area  # imports shapely: tables of patches need none
 
-        write_counts(output, rows, unpacked(header["regions"]))
+        area.write_counts(output, rows, area.regions_from_json(header["regions"]))
     return Joined(output, header["given"], header["unit"], len(rows), faults)
 
 

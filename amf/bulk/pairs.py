@@ -15,32 +15,24 @@ MPP_RANGE = 0.01, 100.0
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a user says of all slides.
+class Pair:
+    """One slide, its figures, the file to write, and how they are read where the files do not tell.
 
     Attributes
     ----------
-    mpp : µm/px of the finest level, in place of what the files say.
+    mpp : µm/px of the finest level, in place of what the slide says.
+    area : in which figures are counted: GeoJSON, or the word `tissue`; None for no counts.
     classes : the classes that are figures; by default those that name a mitotic figure.
     boxes : whether boxes are corners or sizes; by default they tell.
-    area : in which figures are counted: GeoJSON, or the word `tissue`; None for no counts.
     """
-
-    mpp: float | None = None
-    classes: tuple[str, ...] = ()
-    boxes: Literal["corners", "size"] | None = None
-    area: Path | None = None
-
-
-@dataclass(frozen=True)
-class Pair:
-    """One slide, its figures and the file to write; `mpp` and `area` are its own, where it has some."""
 
     slide: Path
     figures: Path
     output: Path
     mpp: float | None = None
     area: Path | None = None
+    classes: tuple[str, ...] = ()
+    boxes: Literal["corners", "size"] | None = None
 
 
 def read_pairs(path: Path) -> list[Pair]:

@@ -83,12 +83,7 @@ def difference(header: Mapping[str, Any], other: Mapping[str, Any]) -> str | Non
 
 
 def read_part(path: Path) -> tuple[dict[str, Any], dict[int, dict[str, Any]]]:
-    """Read a part file: its header, and by the chunk's number each line; both empty where there is none.
-
-    Raises
-    ------
-    DataError : it cannot be read.
-    """
+    """Read a part file: its header, and by the chunk's number each line; both empty where there is none."""
     header: dict[str, Any] = {}
     chunks: dict[int, dict[str, Any]] = {}
     try:

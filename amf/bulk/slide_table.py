@@ -3,16 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from amf.bulk.area import packed, read_regions
+from amf.bulk.area import read_regions, regions_to_json
 from amf.bulk.items import printable
 from amf.bulk.join import SLIDE_SUFFIXES, check_output
-from amf.bulk.pairs import Asked, Pair
+from amf.bulk.pairs import Pair
 from amf.bulk.run import Scorer
 from amf.bulk.slides import open_work, part_header
 from amf.errors import DataError, Interrupted
 
 
-def score_pairs(pairs: Sequence[Pair], scorer: Scorer, asked: Asked) -> None:
+def score_pairs(pairs: Sequence[Pair], scorer: Scorer) -> None:
     """Score this process's share of the slides, those whose output is not there yet.
 
     Raises
@@ -27,7 +27,7 @@ def score_pairs(pairs: Sequence[Pair], scorer: Scorer, asked: Asked) -> None:
     for number, pair in enumerate(waiting, start=1):
         print(f"slide {number} of {len(waiting)}: {printable(pair.slide)}", flush=True)
         try:
-            score_pair(pair, alone, asked)
+            score_pair(pair, alone)
         except Interrupted:
             raise
         except Exception as error:  # whatever it is, it is the fault of one slide
@@ -43,18 +43,12 @@ def score_pairs(pairs: Sequence[Pair], scorer: Scorer, asked: Asked) -> None:
         raise DataError(f"{len(faults)} of {len(own)} slides have faults; the first is {faults[0]}")
 
 
-def score_pair(pair: Pair, scorer: Scorer, asked: Asked) -> None:
-    """Score the figures of one slide, or the share of them that is this process's.
-
-    Raises
-    ------
-    DataError : some could not be scored, which is said once the others are written.
-    """
+def score_pair(pair: Pair, scorer: Scorer) -> None:
+    """Score a slide's figures, or this process's share of them; DataError names those that have faults."""
     check_output(pair.output, SLIDE_SUFFIXES)
-    work = open_work(pair.slide, pair.figures, pair.mpp or asked.mpp, asked.classes, asked.boxes)
-    area = pair.area or asked.area
-    regions = [] if area is None else read_regions(area, work.slide, work.mpp)
+    work = open_work(pair.slide, pair.figures, pair.mpp, pair.classes, pair.boxes)
+    regions = [] if pair.area is None else read_regions(pair.area, work.slide, work.mpp)
     for note in work.notes if scorer.share.number == 1 else []:
         print(printable(note))
     header = part_header(work, scorer.predictor, scorer.bundle)
-    scorer.score(work.items, pair.output, {**header, "regions": packed(regions)})
+    scorer.score(work.items, pair.output, {**header, "regions": regions_to_json(regions)})

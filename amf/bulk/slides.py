@@ -22,10 +22,10 @@ from amf.model.preprocess import PATCH_PX
 
 @dataclass(frozen=True)
 class SlideFigure(Item):
-    """One figure of an open slide; x and y are px of the canvas."""
+    """One figure of an open slide, as an error calls it; x and y are px of the canvas."""
 
     slide: Slide | None = None
-    figure: GivenFigure | None = None
+    name: str = ""
     x: int = 0
     y: int = 0
     mpp: float = PATCH_UM_PER_PX
@@ -40,13 +40,12 @@ class SlideFigure(Item):
     def read(self) -> NDArray[np.uint8]:
         """Its patch: (1, 128, 128, 3) uint8 RGB; JobError for a figure that is damaged or off the slide."""
         assert self.slide is not None
-        assert self.figure is not None
-        if self.figure.fault:
-            raise JobError(f"{self.figure.name} {self.figure.fault}")
+        if self.fault:
+            raise JobError(f"{self.name} {self.fault}")
         try:
             return self.slide.patch(self.x, self.y, self.mpp)[None]
         except JobError as error:
-            raise JobError(f"{self.figure.name}: {error}") from error
+            raise JobError(f"{self.name}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -124,10 +123,11 @@ def _item(slide: Slide, figure: GivenFigure, number: int, mpp: float) -> SlideFi
     name = printable(slide.path)
     if figure.fault:
         truth = {"slide": name, "x": None, "y": None, **figure.known}
-        return SlideFigure(figure.name, slide.path, truth, number, slide, figure)
+        return SlideFigure(figure.name, slide.path, truth, number, figure.fault, slide, figure.name)
     x, y = _whole(figure.x + slide.offset[0]), _whole(figure.y + slide.offset[1])
     truth = {"slide": name, "x": figure.x, "y": figure.y, **figure.known}
-    return SlideFigure(window_name(name, x, y, mpp), slide.path, truth, number, slide, figure, x, y, mpp)
+    image = window_name(name, x, y, mpp)
+    return SlideFigure(image, slide.path, truth, number, "", slide, figure.name, x, y, mpp)
 
 
 def _whole(coordinate: float) -> int:

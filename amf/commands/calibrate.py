@@ -15,7 +15,7 @@ def run(
     threshold: Annotated[
         float | None, Option(metavar="X", help="set this threshold in the bundle by hand, fit nothing")
     ] = None,
-    lodo: Lodo | None = None,
+    lodo: Lodo = None,
     out: Annotated[
         Path | None, Option(metavar="DIR", help="folder for calibration.json and the plots")
     ] = None,

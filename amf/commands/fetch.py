@@ -9,7 +9,7 @@ from typer import Argument, Option
 
 from amf.commands.options import pairs
 from amf.data.fetch import fetch
-from amf.data.repositories import DATASETS, Record
+from amf.data.repositories import DATASETS, Record, dataset
 from amf.files import folder_to_write
 
 
@@ -30,13 +30,12 @@ def run(
     ] = None,
 ) -> None:
     """Fetch one data set after the other; every one that is complete stays if a later one fails."""
-    places = sorted({place for name in names if name in DATASETS for place in DATASETS[name].places})
-    changes = pairs("--name", name, places)
-    for dataset in names:
-        own = DATASETS[dataset].places if dataset in DATASETS else {}
+    places = {wanted: dataset(wanted).places for wanted in names}
+    changes = pairs("--name", name, sorted({place for own in places.values() for place in own}))
+    for wanted, own in places.items():
         published = {place: changes[place] for place in own if place in changes}
-        fetched = fetch(dataset, root, acknowledge(accept_licence), published)
-        print(f"{dataset}: {'fetched, as in the record' if fetched else 'there already'}", flush=True)
+        fetched = fetch(wanted, root, acknowledge(accept_licence), published)
+        print(f"{wanted}: {'fetched, as in the record' if fetched else 'there already'}", flush=True)
 
 
 def acknowledge(accepted: bool) -> Callable[[Record], bool]:

@@ -44,8 +44,7 @@ def run(
     figures = open_figures(data)
     if not lodo:
         folder = out / "lodo"
-        run_missing(lodo_runs(members, figures, folder), figures)
-        if PartialState().is_main_process:
+        if run_missing(lodo_runs(members, figures, folder), figures):
             collect_lodo(members, figures, folder)
         PartialState().wait_for_everyone()
     out_of_fold = read_lodo(lodo or [out / "lodo"])

@@ -19,9 +19,5 @@ def run(
     from amf.bulk.items import find_items
     from amf.bulk.job_folder import write_job
 
-    found = find_items([str(folder)])
-    if found.others:
-        kinds = ", ".join(f"{count} x {kind}" for kind, count in sorted(found.others.items()))
-        print(f"{found.others.total()} files are no images by their suffix and are left out: {kinds}")
-    pages = write_job(found.items, out)
+    pages = write_job(find_items([str(folder)]), out)
     print(f"wrote {out} with a stack of {pages} pages; {out / 'pages.csv'} names the file of each")

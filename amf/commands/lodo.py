@@ -81,8 +81,6 @@ def _ensembles(paths: list[Path], seeds: list[int] | None, out: Path) -> "dict[P
 def _run(
     ensembles: "dict[Path, list[Recipe]]", data: Path, member: str | None, fold: str | None, collect: bool
 ) -> None:
-    from accelerate import PartialState
-
     from amf.data.figures import open_figures
     from amf.data.splits import leave_one_domain_out
     from amf.experiments.folds import run_missing
@@ -90,12 +88,8 @@ def _run(
 
     figures = open_figures(data)
     leave_one_domain_out(figures.table)  # refuses a table of one domain, of which `amf final` takes slides
-    if not collect:
-        runs = [run for out, members in ensembles.items() for run in lodo_runs(members, figures, out)]
-        run_missing(runs, figures, "--member", member, fold)
-        if member or fold:
-            return
-    if not PartialState().is_main_process:
+    runs = [run for out, members in ensembles.items() for run in lodo_runs(members, figures, out)]
+    if not run_missing(runs, figures, "--member", member, fold, collect):
         return
     for out, members in ensembles.items():
         collect_lodo(members, figures, out)

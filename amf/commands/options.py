@@ -24,7 +24,7 @@ Seeds = Annotated[
     list[int] | None, Option(metavar="N...", help="a member each, in place of the recipe's own seed")
 ]
 Lodo = Annotated[
-    list[Path],
+    list[Path] | None,
     Option(metavar="DIR...", help="folders that `amf lodo` has joined; their members are one ensemble"),
 ]
 
@@ -56,12 +56,7 @@ Columns = Annotated[
 
 
 def pairs(flag: str, given: list[str] | None, known: Collection[str]) -> dict[str, str]:
-    """Read what an option that is given several times says as NAME=VALUE.
-
-    Raises
-    ------
-    DataError : it is no such pair, or the name is none of `known`.
-    """
+    """Read an option given several times as NAME=VALUE, each name one of `known`; else DataError."""
     found: dict[str, str] = {}
     for text in given or []:
         name, _, value = text.partition("=")

@@ -39,8 +39,5 @@ def run(
 
     check_output(output, TABLE_SUFFIXES)
     columns = pairs("--column", column, ("image", *TRUTH_COLUMNS))
-    found = find_items(inputs, root, columns)
-    if found.others:
-        kinds = ", ".join(f"{count} x {kind}" for kind, count in sorted(found.others.items()))
-        print(f"{found.others.total()} files are no images by their suffix and are left out: {kinds}")
-    open_scorer(model, device, members, views, by_content, shard).score(found.items, output)
+    items = find_items(inputs, root, columns)
+    open_scorer(model, device, members, views, by_content, shard).score(items, output)

@@ -1,5 +1,6 @@
 """`amf slide`: a slide and the places of its mitotic figures in; the figures with their classes out."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -70,17 +71,20 @@ def run(
 ) -> None:
     """Classify the figures of a slide; what cannot be scored is listed beside the output, and is an error."""
     from amf.bulk.join import SLIDE_SUFFIXES, check_output
-    from amf.bulk.pairs import Asked, Pair, read_pairs
+    from amf.bulk.pairs import Pair, read_pairs
     from amf.bulk.run import open_scorer
     from amf.bulk.slide_table import score_pair, score_pairs
 
-    asked = Asked(mpp, tuple(classes or ()), boxes, area)
+    wanted = tuple(classes or ())
     settings = model, device, members, views, by_content, shard
     if table is not None and slide is figures is output is None:
-        pairs = read_pairs(table)
-        score_pairs(pairs, open_scorer(*settings), asked)
+        pairs = [
+            replace(pair, mpp=pair.mpp or mpp, area=pair.area or area, classes=wanted, boxes=boxes)
+            for pair in read_pairs(table)
+        ]
+        score_pairs(pairs, open_scorer(*settings))
     elif table is None and slide is not None and figures is not None and output is not None:
         check_output(output, SLIDE_SUFFIXES)
-        score_pair(Pair(slide, figures, output), open_scorer(*settings), asked)
+        score_pair(Pair(slide, figures, output, mpp, area, wanted, boxes), open_scorer(*settings))
     else:
         raise DataError("`amf slide` needs SLIDE, FIGURES and --output, or --table and none of them")

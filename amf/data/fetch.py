@@ -145,15 +145,10 @@ def _place(name: str, places: Mapping[str, str], tree: Path, root: Path) -> None
 def _find(tree: Path, published: str) -> Path | None:
     """The one path whose end is `published`, whatever its case; of several, the one highest up."""
     wanted = PurePosixPath(published.lower()).parts
-    matches = [
-        path
-        for path in tree.rglob("*")
-        if PurePosixPath(path.relative_to(tree).as_posix().lower()).parts[-len(wanted) :] == wanted
-    ]
-    matches.sort(key=lambda path: len(path.parts))
-    if not matches or (len(matches) > 1 and len(matches[0].parts) == len(matches[1].parts)):
-        return None
-    return matches[0]
+    ends = {path: PurePosixPath(str(path.relative_to(tree)).lower()).parts for path in tree.rglob("*")}
+    matches = sorted((len(parts), path) for path, parts in ends.items() if parts[-len(wanted) :] == wanted)
+    alone = len(matches) == 1 or (matches and matches[0][0] < matches[1][0])
+    return matches[0][1] if alone else None
 
 
 def _listing(tree: Path) -> str:

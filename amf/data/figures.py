@@ -46,12 +46,7 @@ class Figures:
 
 
 def open_figures(folder: Path) -> Figures:
-    """Open what `amf data` wrote.
-
-    Raises
-    ------
-    DataError : a file is missing or damaged, or table and patches do not belong together.
-    """
+    """Open what `amf data` wrote; DataError where a file is missing, damaged or of another table."""
     table = read_table(folder / TABLE)
     packed = open_packed(folder / PATCHES)
     rows = packed.rows(table)

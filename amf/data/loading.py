@@ -27,12 +27,7 @@ SPREADSHEETS = (".xlsx", ".xls", ".ods", ".numbers")
 
 
 def read_text(path: Path, error: type[AmfError] = DataError) -> str:
-    """Read a UTF-8 text file, with or without a byte-order mark.
-
-    Raises
-    ------
-    error : no such file, no regular file, or not UTF-8.
-    """
+    """Read a UTF-8 text file, with or without a byte-order mark; `error` where there is none."""
     try:
         check_regular(path)
         return path.read_text(encoding="utf-8-sig")
@@ -180,11 +175,10 @@ def read_records(
     DataError : as `read_frame`, or the file lacks one of `columns`.
     """
     frame = read_frame(path, required=columns, numbers=numbers)
-    cells = frame.astype(object).where(frame.notna(), "")
-    texts = [[_as_text(cell) for cell in row] for row in cells.itertuples(index=False)]
+    names, rows = list(map(str, frame)), frame.astype(object).where(frame.notna(), "").to_numpy().tolist()
     return [
-        (f"{path} row {number}", dict(zip(map(str, frame), row, strict=True)))
-        for number, row in enumerate(texts, start=1)
+        (f"{path} row {number}", dict(zip(names, map(_as_text, row), strict=True)))
+        for number, row in enumerate(rows, start=1)
     ]
 
 
@@ -259,12 +253,17 @@ def numbers_in(column: "Series[Any]", source: str, whole: bool = False) -> "Seri
     wrong = numbers.isna() & column.notna() & (column != "")
     if whole:
         wrong |= numbers.notna() & ~((numbers % 1 == 0) & (numbers.abs() <= MAX_WHOLE))
-    if wrong.any():
-        row = int(wrong.to_numpy().argmax())
-        expected = f"a whole number up to {MAX_WHOLE}" if whole else "a number"
-        found = f"the {column.name} is {column.iloc[row]!r}"
-        raise DataError(f"{source}, row {row + 1}: {found}, expected {expected}")
+    expected = f"a whole number up to {MAX_WHOLE}" if whole else "a number"
+    refuse_rows(source, column, wrong, f"the {column.name} is {{!r}}, expected {expected}")
     return numbers
+
+
+def refuse_rows(source: object, values: "Series[Any]", wrong: "Series[bool]", message: str) -> None:
+    """Raise for the first row marked wrong; row 1 is the first below the header."""
+    if wrong.any():
+        position = int(wrong.to_numpy().argmax())
+        more = f" ({wrong.sum()} such rows)" if wrong.sum() > 1 else ""
+        raise DataError(f"{source}, row {position + 1}: {message.format(values.iloc[position])}{more}")
 
 
 def read_frame(

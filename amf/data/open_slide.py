@@ -7,7 +7,7 @@ import numpy as np
 import openslide
 from numpy.typing import NDArray
 
-from amf.data.slide import CACHE_BYTES, Level, Region, Slide, on_white
+from amf.data.slide import CACHE_BYTES, Level, ReadPixels, Slide, on_white
 from amf.data.tiff_slide import check_depth, open_tiff
 from amf.errors import DataError
 
@@ -35,12 +35,7 @@ def open_slide(path: Path) -> Slide:
 
 
 def _dicom_file(folder: Path) -> Path:
-    """One of the folder's files that belong to a scan; OpenSlide finds the others beside it.
-
-    Raises
-    ------
-    DataError : the folder holds no such file, or several series.
-    """
+    """One file of the only scan in a folder; OpenSlide finds the others beside it."""
     series: dict[str, Path] = {}
     faults: list[str] = []
     for file in sorted(folder.iterdir()):
@@ -66,7 +61,7 @@ def _dicom_file(folder: Path) -> Path:
 def _open_scan(path: Path, handle: openslide.OpenSlide) -> Slide:
     handle.set_cache(openslide.OpenSlideCache(CACHE_BYTES))
 
-    def region_of(number: int, downsample: float) -> Region:
+    def region_of(number: int, downsample: float) -> ReadPixels:
         def region(left: int, top: int, width: int, height: int) -> NDArray[np.uint8]:
             place = round(left * downsample), round(top * downsample)  # OpenSlide counts in px of level 0
             return on_white(np.asarray(handle.read_region(place, number, (width, height))))

@@ -65,9 +65,9 @@ def draw_examples(
 
     Parameters
     ----------
-    table: N rows.
-    patches: (N, 128, 128, 3), row by row of the table.
-    examples: patches per class and domain; fewer where a domain has fewer.
+    table : N rows.
+    patches : (N, 128, 128, 3), row by row of the table.
+    examples : patches per class and domain; fewer where a domain has fewer.
     """
     generator = np.random.default_rng(seed)
     lines = []

@@ -31,11 +31,11 @@ class PackedPatches:
 
     Attributes
     ----------
-    path: the .npy file; its record is the .json beside it.
-    patches: uint8 (N, 128, 128, 3), RGB, read-only memory map; row i belongs to row i of the table.
-    table_hash: `table.table_hash` of that table.
-    sha256: of the .npy file.
-    removed: the rows of the table handed to `pack` that are not in the array, with `reason` and `detail`.
+    path : the .npy file; its record is the .json beside it.
+    patches : uint8 (N, 128, 128, 3), RGB, read-only memory map; row i belongs to row i of the table.
+    table_hash : `table.table_hash` of that table.
+    sha256 : of the .npy file.
+    removed : the rows of the table handed to `pack` that are not in the array, with `reason` and `detail`.
     """
 
     path: Path
@@ -45,12 +45,7 @@ class PackedPatches:
     removed: DataFrame
 
     def rows(self, table: DataFrame) -> DataFrame:
-        """The table that the array belongs to: `table` itself, or `table` less the rows that packing removed.
-
-        Raises
-        ------
-        DataError: the array was packed from another table.
-        """
+        """`table` itself, or less the rows that packing removed; DataError if it is another one."""
         rows = table[~table["image"].isin(self.removed["image"])].reset_index(drop=True)
         if table_hash(rows) != self.table_hash:
             raise DataError(
@@ -67,15 +62,15 @@ def pack(
 
     Parameters
     ----------
-    table: a patch table of N rows.
-    root: the folder its images are relative to.
-    path: the .npy file to write.
-    workers: threads that decode; by default one for each core this process may use.
-    skip_bad: list images that are missing, unreadable or of another size in `removed` instead of raising.
+    table : a patch table of N rows.
+    root : the folder its images are relative to.
+    path : the .npy file to write.
+    workers : threads that decode; by default one for each core this process may use.
+    skip_bad : list images that are missing, unreadable or of another size in `removed` instead of raising.
 
     Raises
     ------
-    DataError: names the first unusable image, its row and its fault, and how many there are.
+    DataError : names the first unusable image, its row and its fault, and how many there are.
     """
     table = table.reset_index(drop=True)
     images = enumerate(table["image"])
@@ -106,25 +101,21 @@ def open_packed(path: Path) -> PackedPatches:
 
     Raises
     ------
-    DataError: the array or its record is missing, damaged, or the two do not belong together.
+    DataError : the array or its record is missing, damaged, or the two do not belong together.
     """
-    path = Path(path)
+    record = read_json(path.with_suffix(".json"))
     try:
-        record = read_json(path.with_suffix(".json"))
-        expected = (record["sha256"], tuple(record["shape"]))
-        if file_digest(path) != expected[0]:
+        if file_digest(path) != record["sha256"]:
             raise DataError(
                 f"{path}: its SHA-256 is not the one in {path.with_suffix('.json').name}; pack it again"
             )
+        removed = DataFrame(record["removed"], columns=REMOVED_COLUMNS)
         patches = np.load(path, mmap_mode="r")
+        return PackedPatches(path, patches, record["table_hash"], record["sha256"], removed)
     except FileNotFoundError as missing:
         raise DataError(f"{missing.filename}: no such file; `amf data` packs the patches") from None
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: not a packed array with its record: {error!r}") from None
-    if patches.dtype != np.uint8 or patches.shape != expected[1]:
-        raise DataError(f"{path}: {patches.dtype} {patches.shape}, expected uint8 {expected[1]}")
-    removed = DataFrame(record["removed"], columns=REMOVED_COLUMNS)
-    return PackedPatches(path, patches, record["table_hash"], record["sha256"], removed)
 
 
 def _refuse(table: DataFrame, root: Path, faults: Mapping[int, str]) -> None:
@@ -140,9 +131,7 @@ def _refuse(table: DataFrame, root: Path, faults: Mapping[int, str]) -> None:
 def _decode(table: DataFrame, root: Path, target: Path, workers: int) -> tuple[list[str], dict[int, str]]:
     """Write all patches to `target` in table order; return content hashes and the faults by row number."""
     images = table["image"].tolist()
-    rows_of = defaultdict[str, list[int]](
-        list
-    )  # file -> its rows: a whole ROI is decoded once for all of them
+    rows_of = defaultdict[str, list[int]](list)  # file -> its rows: a whole ROI is decoded once for all
     for row, image in enumerate(images):
         rows_of[file_of(image)].append(row)
     array = _new_array(target, (len(table), PATCH_PX, PATCH_PX, 3))
@@ -177,12 +166,7 @@ def _without(table: DataFrame, hashes: list[str], faults: dict[int, str]) -> tup
 
 
 def _new_array(path: Path, shape: tuple[int, ...]) -> np.memmap:
-    """A new .npy file of uint8 with its space on the disk: else a full disk kills the process later.
-
-    Raises
-    ------
-    OSError : the disk has not that much space.
-    """
+    """A new .npy file of uint8 with its space on the disk: else a full disk kills the process later."""
     array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
     if hasattr(os, "posix_fallocate"):  # which macOS lacks
         with path.open("r+b") as file:

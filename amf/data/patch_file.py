@@ -27,12 +27,7 @@ def read_patch(path: Path) -> NDArray[np.uint8]:
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
-    """Read a file that holds one picture: (H, W, 3) uint8 RGB.
-
-    Raises
-    ------
-    JobError : as `amf.inference.picture.read_picture`.
-    """
+    """Read a file that holds one picture: (H, W, 3) uint8 RGB; raises as `read_picture`."""
     pixels = _read_plain_png(path)
     return read_picture(path) if pixels is None else pixels
 

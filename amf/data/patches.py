@@ -2,17 +2,26 @@
 
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
-from amf.data.patch_file import read_image
-from amf.errors import AmfError, DataError, JobError, account
+from amf.data.patch_file import read_image, read_patch
+from amf.data.slide import PATCH_UM_PER_PX, Level, Slide
+from amf.errors import AmfError, DataError, JobError
 from amf.inference.stack import read_stack
 from amf.model.preprocess import PATCH_PX
 
-_WINDOW = re.compile(r"(?P<file>.+)#x=(?P<x>\d+),y=(?P<y>\d+)(,mpp=(?P<mpp>\d+(\.\d+)?))?")
-_PAGE = re.compile(r"(?P<file>.+)#page=(?P<page>\d+)")
+_WINDOW = r"x=(?P<x>\d+),y=(?P<y>\d+)(,mpp=(?P<mpp>\d+(\.\d+)?))?"
+_NAME = re.compile(rf"(?P<file>.*?)(#page=(?P<page>\d+)|#{_WINDOW})?", re.DOTALL)
+
+Name = re.Match[str]
+Read = Callable[[Name, int], np.ndarray]
+"""(what an image id says, side of a window in px) → uint8 (side, side, 3) or (128, 128, 3) RGB."""
+
+T = TypeVar("T")
 
 
 def window_name(file: str, x: int, y: int, mpp: float | None = None) -> str:
@@ -30,17 +39,11 @@ def page_name(file: str, page: int) -> str:
 
 def file_of(image: str) -> str:
     """The file that holds the patch, relative to the data root."""
-    named = _WINDOW.fullmatch(image) or _PAGE.fullmatch(image)
-    return named["file"] if named else image
+    return _parsed(image)["file"]
 
 
 def read_patch_named(image: str, root: Path) -> np.ndarray:
-    """The patch of one image id, uint8 (128, 128, 3), RGB.
-
-    Raises
-    ------
-    DataError: there is none.
-    """
+    """The patch of one image id, uint8 (128, 128, 3), RGB; DataError where there is none."""
     path = root / file_of(image)
     (patch,) = read_patches(path, [image])
     if isinstance(patch, str):
@@ -63,76 +66,69 @@ def read_patches(path: Path, images: list[str], side_px: int = PATCH_PX) -> list
     """
     if not (path.is_file() or path.is_dir()):  # a folder may be a DICOM slide
         return ["no such file"] * len(images)
-    of_kind = [_kind(image) for image in images]
-    patches: dict[int, np.ndarray | str] = {}
-    for open_file in dict.fromkeys(of_kind):
-        rows = [row for row, kind in enumerate(of_kind) if kind is open_file]
-        try:
-            cut = open_file(path, side_px)
-        except AmfError as error:
-            patches |= dict.fromkeys(rows, str(error).removeprefix(str(path)).lstrip(": "))
-        except Exception as error:  # whatever a reader meets in a file is that file's fault
-            patches |= dict.fromkeys(rows, f"cannot be read: {type(error).__name__}: {error}")
-        else:
-            patches |= {row: cut(images[row]) for row in rows}
-    account(f"patches of {path}", len(images), len(patches), 0)
-    return [patches[row] for row in range(len(images))]
+    named = [_parsed(image) for image in images]
+    opened = {kind: _tried(path, partial(kind, path)) for kind in {_kind(name) for name in named}}
+    readers = [opened[_kind(name)] for name in named]
+    return [
+        read if isinstance(read, str) else _tried(path, partial(read, name, side_px))
+        for read, name in zip(readers, named, strict=True)
+    ]
 
 
-Cut = Callable[[str], np.ndarray | str]
+def _parsed(image: str) -> Name:
+    name = _NAME.fullmatch(image)
+    assert name is not None, f"{image!r} is no image id"
+    return name
 
 
-def _kind(image: str) -> Callable[[Path, int], Cut]:
-    window = _WINDOW.fullmatch(image)
-    if window is not None and window["mpp"] is not None:
-        return _of_slide
-    return _of_stack if _PAGE.fullmatch(image) else _of_image
+def _tried(path: Path, read: Callable[[], T]) -> T | str:
+    """What is read, or the sentence that says why there is none."""
+    try:
+        return read()
+    except AmfError as error:
+        return str(error).removeprefix(str(path)).lstrip(": ")
+    except Exception as error:  # whatever a reader meets in a file is that file's fault
+        return f"cannot be read: {type(error).__name__}: {error}"
 
 
-def _of_slide(path: Path, side_px: int) -> Cut:
+def _kind(name: Name) -> Callable[[Path], Read]:
+    if name["page"] is not None:
+        return _of_stack
+    if name["x"] is None:
+        return _of_patch
+    return _of_region if name["mpp"] is None else _of_slide
+
+
+def _of_patch(path: Path) -> Read:
+    patch = read_patch(path)  # (128, 128, 3)
+    return lambda name, side_px: patch
+
+
+def _of_stack(path: Path) -> Read:
+    pages = read_stack(path)  # (N, 128, 128, 3)
+
+    def page(name: Name, side_px: int) -> np.ndarray:
+        number = int(name["page"])
+        if number >= len(pages):
+            raise JobError(f"page {number} of {len(pages)}, counted from 0")
+        return pages[number]
+
+    return page
+
+
+def _of_region(path: Path) -> Read:
+    pixels = read_image(path)  # (H, W, 3)
+
+    def cut(left: int, top: int, width: int, height: int) -> np.ndarray:
+        return pixels[top : top + height, left : left + width]
+
+    height, width = pixels.shape[:2]
+    region = Slide(path, (Level(width, height, 1.0, cut),), None, (0, 0), height)
+    return lambda name, side_px: region.patch(int(name["x"]), int(name["y"]), PATCH_UM_PER_PX, side_px)
+
+
+def _of_slide(path: Path) -> Read:
     from amf.data.open_slide import open_slide  # needs OpenSlide, which patches in files do not
 
     slide = open_slide(path)
-
-    def cut(image: str) -> np.ndarray | str:
-        window = _WINDOW.fullmatch(image)
-        assert window is not None
-        try:
-            return slide.patch(int(window["x"]), int(window["y"]), float(window["mpp"]), side_px)
-        except JobError as error:
-            return str(error)
-
-    return cut
-
-
-def _of_stack(path: Path, _side_px: int) -> Cut:
-    pages = read_stack(path)  # (N, 128, 128, 3)
-
-    def cut(image: str) -> np.ndarray | str:
-        number = int(image.rpartition("=")[2])
-        return pages[number] if number < len(pages) else f"page {number} of {len(pages)}, counted from 0"
-
-    return cut
-
-
-def _of_image(path: Path, side_px: int) -> Cut:
-    whole = read_image(path)  # (H, W, 3)
-    height, width = whole.shape[:2]
-
-    def cut(name: str) -> np.ndarray | str:
-        window = _WINDOW.fullmatch(name)
-        if window is None:
-            if (height, width) != (PATCH_PX, PATCH_PX):
-                return f"is {width} x {height} px, expected {PATCH_PX} x {PATCH_PX} px"
-            return whole
-        x, y = int(window["x"]), int(window["y"])
-        if x >= width or y >= height:
-            return f"({x}, {y}) lies outside its {width} x {height} px"
-        left, top = x - side_px // 2, y - side_px // 2
-        patch = np.zeros((side_px, side_px, 3), np.uint8)
-        inside = whole[max(top, 0) : top + side_px, max(left, 0) : left + side_px]
-        y0, x0 = max(-top, 0), max(-left, 0)
-        patch[y0 : y0 + inside.shape[0], x0 : x0 + inside.shape[1]] = inside
-        return patch
-
-    return cut
+    return lambda name, side_px: slide.patch(int(name["x"]), int(name["y"]), float(name["mpp"]), side_px)

@@ -10,16 +10,12 @@ from amf.data.recipe import DataRecipe
 from amf.data.table import stack, write_removed, write_table
 
 
-def prepare(recipe: DataRecipe, root: Path, out: Path, skip_bad: bool = False) -> str:
+def prepare(recipe: DataRecipe, root: Path, out: Path, skip_bad: bool = False) -> None:
     """Write table.csv, table.removed.csv, patches.npy and .json, and two PNG files into a folder.
-
-    Returns
-    -------
-    The table's hash.
 
     Raises
     ------
-    DataError: a file is missing or, unless `skip_bad`, a row or an image is not usable.
+    DataError : a file is missing or, unless `skip_bad`, a row or an image is not usable.
     """
     reading = recipe.read(root, skip_bad)
     for note in reading.notes:
@@ -42,7 +38,6 @@ def prepare(recipe: DataRecipe, root: Path, out: Path, skip_bad: bool = False) -
         print(f"\n{len(removed)} rows left out, each listed in {sidecar}:")
         print(count_removed(removed).to_string(index=False))
     print(f"\n{out / 'table.csv'}: {len(table)} rows, hash {packed.table_hash}")
-    return packed.table_hash
 
 
 def _print_counts(table: DataFrame) -> None:

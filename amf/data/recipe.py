@@ -36,7 +36,7 @@ class DataRecipe:
 
         Raises
         ------
-        DataError: a file is missing or, unless `skip_bad`, a row is not usable; no figure is left.
+        DataError : a file is missing or, unless `skip_bad`, a row is not usable; no figure is left.
         """
         from amf.data.table import combine, stack
 
@@ -59,12 +59,7 @@ class DataRecipe:
 
 
 def load_data_recipe(path: Path) -> DataRecipe:
-    """Read and validate a data recipe, a YAML file with a list, `sources`, and perhaps `amibr_split`.
-
-    Raises
-    ------
-    RecipeError: names the fault: no such file, no YAML, an unknown source or key, a value out of range.
-    """
+    """Read a data recipe: YAML with `sources` and perhaps `amibr_split`; RecipeError names the fault."""
     content = read_yaml(Path(path))
     try:
         checked: Any = _schema().model_validate(content)

@@ -87,9 +87,9 @@ def read_reviews(paths: Sequence[Path]) -> Reviews:
 
 def _vote(place: str, record: dict[str, str]) -> dict[str, object]:
     if record["vote"] not in VOTES:
-        raise DataError(f"{place}: the vote is {record['vote']!r}, expected one of {', '.join(VOTES)}.")
+        raise DataError(f"{place}: the vote is {record['vote']!r}, expected one of {', '.join(VOTES)}")
     if not record["image"] or not record["expert"]:
-        raise DataError(f"{place}: image and expert must not be empty.")
+        raise DataError(f"{place}: image and expert must not be empty")
     try:
         return {
             "image": record["image"],
@@ -105,7 +105,7 @@ def _vote(place: str, record: dict[str, str]) -> dict[str, object]:
             "time": pd.Timestamp(record["time"]).tz_convert("UTC"),
         }
     except (TypeError, ValueError) as error:
-        raise DataError(f"{place}: {error}, expected what a review page downloads.") from None
+        raise DataError(f"{place}: {error}, expected what a review page downloads") from None
 
 
 def _kappa(table: DataFrame, first: str, second: str) -> str:

@@ -35,7 +35,7 @@ RootPath = Annotated[str, AfterValidator(_inside_root)]
 def first_fault(error: ValidationError) -> str:
     """A validation error as one sentence: the first faulty key, what was found there, how many follow."""
     first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"]) or "the recipe"
+    key = ".".join(str(part) for part in first["loc"]) or "the content"
     more = f" (and {error.error_count() - 1} further faults)" if error.error_count() > 1 else ""
     if first["type"] == "missing":
         return f"{key}: this key is missing{more}"

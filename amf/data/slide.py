@@ -27,7 +27,7 @@ SAME_SCALE = 0.005
 CACHE_BYTES = 256 << 20
 """Of decoded tiles: two rows of 256 px tiles of a slide 130,000 px wide."""
 
-Region = Callable[[int, int, int, int], NDArray[np.uint8]]
+ReadPixels = Callable[[int, int, int, int], NDArray[np.uint8]]
 """(left, top, width, height) px of a level, all of it inside → (height, width, 3) uint8 RGB."""
 
 
@@ -38,7 +38,7 @@ class Level:
     width: int
     height: int
     downsample: float
-    region: Region
+    region: ReadPixels
 
 
 @dataclass(frozen=True)

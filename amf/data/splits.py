@@ -6,6 +6,7 @@ and a model scored on them looks better than it is.
 
 import hashlib
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from amf.data.sources.amibr import amibr_slide
 from amf.data.sources.base import whole
 from amf.errors import DataError
 
+MONITOR_SHARE = 0.05
+
 Rows = NDArray[np.int64]
 
 
@@ -28,8 +31,8 @@ class Split:
 
     Attributes
     ----------
-    name: the fold, by number or by the domain held out.
-    train, held_out: row numbers, int64, ascending, disjoint.
+    name : the fold, by number or by the domain held out.
+    train, held_out : row numbers, int64, ascending, disjoint.
     """
 
     name: str
@@ -47,7 +50,7 @@ def leave_one_domain_out(table: DataFrame) -> list[Split]:
 
     Raises
     ------
-    DataError: only one domain, or a slide that belongs to two.
+    DataError : only one domain, or a slide that belongs to two.
     """
     domains = sorted(table["domain"].unique())
     if len(domains) < 2:
@@ -61,8 +64,7 @@ def leave_one_domain_out(table: DataFrame) -> list[Split]:
         raise DataError(
             f"slide {spread.idxmax()!r} belongs to {spread.max()} domains, expected one domain a slide"
         )
-    held_out = [np.asarray(table["domain"] == domain) for domain in domains]
-    return [_split(name, mask) for name, mask in zip(domains, held_out, strict=True)]
+    return [_split(name, table, np.flatnonzero(table["domain"] == name)) for name in domains]
 
 
 def group_kfold(table: DataFrame, folds: int, seed: int) -> list[Split]:
@@ -70,10 +72,8 @@ def group_kfold(table: DataFrame, folds: int, seed: int) -> list[Split]:
 
     Raises
     ------
-    DataError: fewer slides or fewer figures of a class than folds, or a fold that stays empty.
+    DataError : fewer slides or fewer figures of a class than folds, or a fold that stays empty.
     """
-    if folds < 2:
-        raise DataError(f"{folds} folds, expected at least 2")
     slides, rarest = table["slide"].nunique(), int(np.bincount(table["label"], minlength=2).min())
     if slides < folds or rarest < folds:
         raise DataError(
@@ -85,38 +85,29 @@ def group_kfold(table: DataFrame, folds: int, seed: int) -> list[Split]:
     for number, (_, rows) in enumerate(splitter.split(table, table["label"], table["slide"]), start=1):
         if not len(rows):
             raise DataError(f"fold {number} of {folds} is empty: {slides} slides are too few or too unequal")
-        splits.append(_split(f"fold {number} of {folds}", _mask(table, rows)))
+        splits.append(_split(f"fold {number} of {folds}", table, rows))
     return splits
 
 
-def monitor_split(table: DataFrame, fraction: float = 0.05, seed: int = 0) -> Split:
-    """Hold a share of the table out to choose the checkpoint by (paper, section Data splitting: 95 % / 5 %).
+def monitor_split(table: DataFrame, seed: int = 0) -> Split:
+    """Hold 5 % of the table out to choose the checkpoint by (paper, section Data splitting).
 
     As in the paper, figures are drawn stratified by label and slides are not kept together: every slide
     then also trains the final model, and the monitor compares checkpoints, it does not estimate quality.
 
     Raises
     ------
-    DataError: `fraction` is not between 0 and 0.5, or the table is too small for both classes on both sides.
+    DataError : the table is too small for both classes on both sides.
     """
-    if not 0 < fraction <= 0.5:
-        raise DataError(
-            f"the monitor split holds out a fraction of {fraction}, expected above 0 and at most 0.5"
-        )
-    splitter = StratifiedShuffleSplit(n_splits=1, test_size=fraction, random_state=seed)
-    try:
-        rows = next(splitter.split(table, table["label"]))[1]
-    except ValueError as error:
-        raise DataError(
-            f"{len(table)} figures are too few for a monitor split of {fraction:.0%}: {error}"
-        ) from None
-    split = _split(f"monitor {fraction:.0%}", _mask(table, rows))
-    for side in (split.train, split.held_out):
-        if table["label"].iloc[side].nunique() < 2:
-            raise DataError(
-                f"a monitor split of {fraction:.0%} of {len(table)} figures lacks a class on one side"
-            )
-    return split
+    splitter = StratifiedShuffleSplit(n_splits=1, test_size=MONITOR_SHARE, random_state=seed)
+    with suppress(ValueError):  # fewer figures than classes
+        split = _split("monitor", table, next(splitter.split(table, table["label"]))[1])
+        if all(table["label"].iloc[side].nunique() == 2 for side in (split.train, split.held_out)):
+            return split
+    raise DataError(
+        f"{len(table)} figures ({table['label'].sum()} AMF) are too few: a monitor split of "
+        f"{MONITOR_SHARE:.0%} lacks a class on one side"
+    )
 
 
 def published_amibr_split(table: DataFrame, csv: Path) -> Split:
@@ -127,7 +118,7 @@ def published_amibr_split(table: DataFrame, csv: Path) -> Split:
 
     Raises
     ------
-    DataError: the file lists a figure that the table lacks, all of AMi-Br or none, or part of a slide.
+    DataError : the file lists a figure that the table lacks.
     """
     listed = {}
     for place, row in read_records(csv, ["slide", "dataset", "x", "y"]):
@@ -144,21 +135,8 @@ def published_amibr_split(table: DataFrame, csv: Path) -> Split:
         raise DataError(
             f"{absent[0]}: figure not in the table; {len(absent)} of {len(listed)} listed are missing"
         )
-    if not (amibr & ~train).any():
-        raise DataError(f"{csv}: lists every AMi-Br figure of the table, so none is left to hold out")
-    if not train.any():
-        raise DataError(f"{csv}: lists no figure to train on")
-    shared = set(table["slide"][train]) & set(table["slide"][amibr & ~train])
-    if shared:
-        raise DataError(f"{csv}: slide {min(shared)!r} is on both sides ({len(shared)} such slides)")
     return Split("AMi-Br published", np.flatnonzero(train), np.flatnonzero(amibr & ~train))
 
 
-def _mask(table: DataFrame, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
-    mask = np.zeros(len(table), dtype=bool)
-    mask[rows] = True
-    return mask
-
-
-def _split(name: str, held_out: NDArray[np.bool_]) -> Split:
-    return Split(name, np.flatnonzero(~held_out), np.flatnonzero(held_out))
+def _split(name: str, table: DataFrame, held_out: NDArray[np.integer]) -> Split:
+    return Split(name, np.setdiff1d(np.arange(len(table)), held_out), np.sort(held_out).astype(np.int64))

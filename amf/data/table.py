@@ -7,18 +7,18 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pandera.pandas as pa
 from pandas import DataFrame, Series
 
 from amf.data.loading import numbers_in, read_frame
-from amf.errors import DataError, account
+from amf.errors import DataError
 from amf.files import written_whole
 
 SAME_FIGURE = "same figure (slide, x, y) in an earlier source"
 SAME_PIXELS = "pixel-identical to an earlier patch"
-
 
 _TEXT = pa.Check.str_length(min_value=1)
 
@@ -53,20 +53,11 @@ _NULLABLE_TEXT = ["tumor", "scanner", "origin", "species", "sublabel"]
 
 
 def validate(table: DataFrame, source: str) -> DataFrame:
-    """Check a patch table against `SCHEMA`.
-
-    Parameters
-    ----------
-    table: rows of any origin.
-    source: what an error calls the table, a file name as a rule.
-
-    Returns
-    -------
-    The same rows.
+    """Check a patch table, which an error calls `source`, against `SCHEMA`; gives it back.
 
     Raises
     ------
-    DataError: one sentence with the first fault (row 1 is the first below the header) and how many follow.
+    DataError : one sentence with the first fault (row 1 is the first below the header) and how many follow.
     """
     try:
         table = SCHEMA.validate(table, lazy=True)
@@ -105,7 +96,7 @@ def read_table(path: Path) -> DataFrame:
 
     Raises
     ------
-    DataError: no such file, another suffix, an unreadable file, or a row that `SCHEMA` refuses.
+    DataError : no such file, another suffix, an unreadable file, or a row that `SCHEMA` refuses.
     """
     path = Path(path)
     if not path.is_file():
@@ -179,24 +170,14 @@ def combine(tables: Sequence[DataFrame]) -> tuple[DataFrame, DataFrame]:
 
     Raises
     ------
-    DataError: two tables name the same image.
+    DataError : two tables name the same image.
     """
-    place = ["slide", "x", "y"]
-    rows = pd.concat([table[COLUMNS] for table in tables], ignore_index=True)
-    rows = validate(rows, "the combined table")
-    located = rows["x"].notna() & rows["y"].notna()
-    repeated = located & rows.duplicated(place)
-    first = rows[located & ~repeated].reset_index().set_index(place)["index"]  # place -> row that stays
-
-    removed = rows[repeated].copy()
-    kept = first.loc[list(removed[place].itertuples(index=False, name=None))].to_numpy()
-    if len(removed):
-        rows.loc[kept, "sublabel"] = rows.loc[kept, "sublabel"].fillna(
-            Series(removed["sublabel"].to_numpy(), index=kept, dtype="str")
-        )
-    _explain(removed, rows.loc[kept], SAME_FIGURE)
-    account("rows of all tables", sum(map(len, tables)), int((~repeated).sum()), len(removed))
-    return rows[~repeated].reset_index(drop=True), removed.reset_index(drop=True)
+    rows = validate(pd.concat([table[COLUMNS] for table in tables], ignore_index=True), "the combined table")
+    place = [rows[column] for column in ("slide", "x", "y")]
+    table, removed = _without_repeats(rows, place, SAME_FIGURE)
+    inherited = rows["sublabel"].groupby(place).transform("first")
+    table = table.assign(sublabel=table["sublabel"].fillna(inherited))
+    return table.reset_index(drop=True), removed.reset_index(drop=True)
 
 
 def remove_identical(table: DataFrame, content_hashes: Sequence[str]) -> tuple[DataFrame, DataFrame]:
@@ -207,20 +188,20 @@ def remove_identical(table: DataFrame, content_hashes: Sequence[str]) -> tuple[D
     (table, removed) as `combine` does.
     """
     hashes = Series(list(content_hashes), index=table.index, dtype="str")
-    repeated = hashes.duplicated()
-    first = Series(table.index, index=hashes)[lambda rows: ~rows.index.duplicated()]
-    removed = table[repeated].copy()
-    _explain(removed, table.loc[first.loc[hashes[repeated].tolist()]], SAME_PIXELS)
-    account("rows of the table", len(table), int((~repeated).sum()), len(removed))
-    return table[~repeated].reset_index(drop=True), removed.reset_index(drop=True)
+    kept, removed = _without_repeats(table, [hashes], SAME_PIXELS)
+    return kept.reset_index(drop=True), removed.reset_index(drop=True)
 
 
-def _explain(removed: DataFrame, kept: DataFrame, reason: str) -> None:
-    removed["reason"] = reason
-    removed["detail"] = [
+def _without_repeats(rows: DataFrame, keys: "list[Series[Any]]", reason: str) -> tuple[DataFrame, DataFrame]:
+    """The first row of each key, and the others with their reason; a row whose key is missing stays."""
+    first = rows.index.to_series().groupby(keys).transform("first")  # the row that stays
+    repeated = first.notna() & (first != rows.index)
+    kept, removed = rows.loc[first[repeated].astype(int)], rows[repeated]
+    details = [
         f"kept {image}" + ("" if label == kept_label else f", whose label is {kept_label}, not {label}")
         for image, kept_label, label in zip(kept["image"], kept["label"], removed["label"], strict=True)
     ]
+    return rows[~repeated], removed.assign(reason=reason, detail=details)
 
 
 def vote_conflicts(table: DataFrame) -> DataFrame:

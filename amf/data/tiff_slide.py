@@ -12,7 +12,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from amf.data.slide import CACHE_BYTES, Level, Region, Slide, on_white
+from amf.data.slide import CACHE_BYTES, Level, ReadPixels, Slide, on_white
 from amf.errors import DataError
 from amf.inference.tiff import planes_described
 
@@ -105,12 +105,7 @@ def _plain_levels(path: Path, tiff: tifffile.TiffFile) -> tuple[list[tifffile.Ti
 
 
 def _ome_levels(path: Path, series: Sequence[tifffile.TiffPageSeries]) -> tuple[list[tifffile.TiffPage], str]:
-    """The largest image of OME-XML with its levels; others must be label, macro image or the like.
-
-    Raises
-    ------
-    DataError : it has several planes or lies in several files, or another image is a scan, too.
-    """
+    """The largest image of OME-XML with its levels; others must be label, macro image or the like."""
     main = max(series, key=lambda one: _area(one.keyframe))
     page = main.keyframe
     if main.is_multifile or math.prod(main.shape) != math.prod(page.shape):
@@ -183,7 +178,7 @@ def _level(path: Path, page: tifffile.TiffPage, main: tifffile.TiffPage, lock: L
     return Level(width, height, downsample, region)
 
 
-def _mapped(path: Path, page: tifffile.TiffPage) -> Region:
+def _mapped(path: Path, page: tifffile.TiffPage) -> ReadPixels:
     """Pixels that lie in the file as they are."""
     mapped = np.memmap(path, np.uint8, "r", page.dataoffsets[0], page.shape)
     pixels = mapped if _chunky(page) else np.moveaxis(mapped, 0, 2)  # (H, W, 3 or 4)
@@ -194,7 +189,7 @@ def _mapped(path: Path, page: tifffile.TiffPage) -> Region:
     return region
 
 
-def _decoded(path: Path, page: tifffile.TiffPage, lock: Lock) -> Region:
+def _decoded(path: Path, page: tifffile.TiffPage, lock: Lock) -> ReadPixels:
     """Pixels in tiles or strips, of which those are kept that were decoded last."""
     samples = page.samplesperpixel
     planes, of_plane = (1, samples) if _chunky(page) else (samples, 1)

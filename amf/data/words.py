@@ -56,12 +56,7 @@ def label_of(value: object, spellings: Mapping[str, int] | None = None) -> int |
 
 
 def labels_in(column: "Series[Any]", source: str) -> "Series[int]":
-    """The labels or classes of a table's column, as `label_of`.
-
-    Raises
-    ------
-    DataError : names the first row with another word, or with none; row 1 is the first below the header.
-    """
+    """The labels or classes of a table's column, as `label_of`; DataError names the first faulty row."""
     labels: dict[Any, int] = {}
     for row, word in enumerate(column, start=1):
         if word not in labels:

@@ -1,18 +1,44 @@
 """The organisers' layout: predictions.json lists the jobs and their outputs, ground_truth.json the truth."""
 
-import math
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, TypeVar
 
-from pandas import DataFrame
+from pandas import DataFrame, concat
+from pydantic import BaseModel, BeforeValidator, Field, TypeAdapter, ValidationError
 
 from amf.data.loading import read_json
+from amf.data.schema import first_fault
 from amf.errors import DataError, account
 from amf.inference.sockets import INPUT_SOCKET, OUTPUT_SOCKET, socket_of
 
 JOBS, TRUTH = "predictions.json", "ground_truth.json"
-LABELS = {"normal": 0, "atypical": 1}
+CLASS = {"normal": 0, "atypical": 1}
+
+Word = Literal["normal", "atypical"]
 """The two words that the organisers take, and no other."""
+
+T = TypeVar("T")
+
+
+def _real(confidence: Any) -> Any:
+    if not isinstance(confidence, float):
+        raise ValueError(f"{confidence!r} is no real number: a whole one needs a fraction too, as in 1.0")
+    return confidence
+
+
+class Output(BaseModel):
+    """One prediction; the organisers' own check lets a confidence beyond 1 through, but no probability is."""
+
+    word: Word = Field(alias="class")
+    confidence: Annotated[float, Field(ge=0, le=1), BeforeValidator(_real)]
+
+
+class Truth(BaseModel):
+    """The labels of one image and their tumour domains."""
+
+    image: str
+    labels: list[Word]
+    tumordomains: list[int | str]
 
 
 def read_jobs(folder: Path, truth_path: Path) -> tuple[DataFrame, list[str], list[str]]:
@@ -27,36 +53,28 @@ def read_jobs(folder: Path, truth_path: Path) -> tuple[DataFrame, list[str], lis
     ------
     DataError : a file is missing or malformed, or the organisers would refuse an output.
     """
-    jobs = read_json(folder / JOBS)
-    if not isinstance(jobs, list):
-        raise DataError(f"{folder / JOBS} holds {_kind(jobs)}, expected a list of jobs")
-    truth = _read_ground_truth(truth_path)
-    rows: list[tuple[str, int, int, int, float, int]] = []
+    truth = truth_table(truth_path)
+    truths = dict(list(truth.groupby("image", sort=False)))
+    parts = [truth[:0].assign(predicted=0, confidence=0.0)]
     seen: dict[str, str] = {}  # job -> its image
-    without_truth: list[str] = []
-    for number, job in enumerate(jobs):
+    for number, job in enumerate(_read_list(folder / JOBS, dict)):
         pk, image, output_path = _job_sockets(job, f"{folder / JOBS}, job {number}")
-        where = f"job {pk} ({image})"
         if pk in seen or image in seen.values():
-            raise DataError(f"{where} is a second job of that name or image, expected one for each image")
+            raise DataError(f"job {pk} ({image}) is a second one of that name or image, expected one each")
         seen[pk] = image
-        if image not in truth:
-            without_truth.append(image)
+        if image not in truths:
             continue
-        labels, domains = truth[image]
-        path = folder / pk / "output" / output_path
-        outputs = read_json(path)
-        if not isinstance(outputs, list) or len(outputs) != len(labels):
-            found = f"{len(outputs)} predictions" if isinstance(outputs, list) else _kind(outputs)
-            raise DataError(
-                f"{where}: {path} holds {found}, expected a list of {len(labels)} as in the truth"
-            )
-        for page, (output, label, domain) in enumerate(zip(outputs, labels, domains, strict=True)):
-            rows.append((image, page, label, *_check_output(output, f"{where}, prediction {page}"), domain))
-    without_job = [image for image in truth if image not in seen.values()]
-    account(f"images of {truth_path}", len(truth), len(seen) - len(without_truth), len(without_job))
+        path, own = folder / pk / "output" / output_path, truths[image]
+        outputs = _read_list(path, Output)
+        if len(outputs) != len(own):
+            raise DataError(f"{path} ({image}) holds {len(outputs)} predictions, the truth {len(own)}")
+        predicted = [CLASS[output.word] for output in outputs]
+        parts.append(own.assign(predicted=predicted, confidence=[output.confidence for output in outputs]))
+    without_truth = [image for image in seen.values() if image not in truths]
+    without_job = [image for image in truths if image not in seen.values()]
+    account(f"images of {truth_path}", len(truths), len(seen) - len(without_truth), len(without_job))
     columns = ["image", "page", "label", "predicted", "confidence", "domain"]
-    return DataFrame(rows, columns=columns).astype({"page": "Int64"}), without_truth, without_job
+    return concat(parts, ignore_index=True)[columns], without_truth, without_job
 
 
 def lists(content: Any, key: str) -> bool:
@@ -66,11 +84,17 @@ def lists(content: Any, key: str) -> bool:
 
 def truth_table(path: Path) -> DataFrame:
     """The organisers' ground truth as a table, one row a figure: image, page, label (1 = AMF), domain."""
-    rows = [
-        (image, page, label, domain)
-        for image, (labels, domains) in _read_ground_truth(path).items()
-        for page, (label, domain) in enumerate(zip(labels, domains, strict=True))
-    ]
+    rows: list[tuple[str, int, int, int | str]] = []
+    seen: set[str] = set()
+    for entry in _read_list(path, Truth):
+        labels, domains = entry.labels, entry.tumordomains
+        if entry.image in seen:
+            raise DataError(f"{path} lists {entry.image} twice, expected one entry an image")
+        if len(labels) != len(domains):
+            raise DataError(f"{path}: {entry.image} has {len(labels)} labels, {len(domains)} tumordomains")
+        seen.add(entry.image)
+        pairs = enumerate(zip(labels, domains, strict=True))
+        rows += [(entry.image, page, CLASS[word], domain) for page, (word, domain) in pairs]
     return DataFrame(rows, columns=["image", "page", "label", "domain"]).astype({"page": "Int64"})
 
 
@@ -79,63 +103,16 @@ def _job_sockets(job: Any, where: str) -> tuple[str, str, str]:
     try:
         inputs = {socket_of(value)["slug"]: value for value in job["inputs"]}
         outputs = {socket_of(value)["slug"]: socket_of(value) for value in job["outputs"]}
-        if list(inputs) != [INPUT_SOCKET]:
-            raise DataError(f"{where}: its inputs are {sorted(inputs)}, expected {INPUT_SOCKET!r} alone")
-        if OUTPUT_SOCKET not in outputs:
-            raise DataError(f"{where}: its outputs are {sorted(outputs)}, expected {OUTPUT_SOCKET!r}")
         image, path = inputs[INPUT_SOCKET]["image"]["name"], outputs[OUTPUT_SOCKET]["relative_path"]
         return str(job["pk"]), str(image), str(path)
     except (KeyError, TypeError) as error:
-        raise DataError(f"{where} is not a job as the platform writes it: {error}") from error
+        raise DataError(f"{where} is no job of Track 2 as the platform writes it: {error!r}") from error
     except ValueError as error:
         raise DataError(f"{where}: one of its sockets {error}") from error
 
 
-def _check_output(output: Any, where: str) -> tuple[int, float]:
-    """Class (1 = atypical) and confidence of one prediction; refuses what the organisers refuse."""
-    if not isinstance(output, dict):
-        raise DataError(f"{where} is {_kind(output)}, expected an object with class and confidence")
-    if not {"class", "confidence"} <= output.keys():
-        raise DataError(f"{where} has the keys {sorted(output)}, expected class and confidence")
-    name, confidence = output["class"], output["confidence"]
-    if not isinstance(name, str) or name not in LABELS:
-        raise DataError(f"{where}: the class is {name!r}, expected 'normal' or 'atypical'")
-    if not isinstance(confidence, float):
-        raise DataError(
-            f"{where}: the confidence is {confidence!r}, expected a real number: "
-            "a whole one needs a fraction too, as in 1.0"
-        )
-    # The organisers' own check lets a value beyond 1 through, but no probability is.
-    if not 0 <= confidence <= 1:
-        raise DataError(f"{where}: the confidence is {confidence}, expected a probability from 0 to 1")
-    return LABELS[name], confidence
-
-
-def _read_ground_truth(path: Path) -> dict[str, tuple[list[int], list[int]]]:
-    """Labels (1 = AMF) and tumour domains of every image."""
-    content = read_json(path)
-    if not isinstance(content, list):
-        raise DataError(f"{path} holds {_kind(content)}, expected a list of images with their labels")
-    truth: dict[str, tuple[list[int], list[int]]] = {}
-    for number, entry in enumerate(content):
-        try:
-            image, domains = entry["image"], entry["tumordomains"]
-            labels = [LABELS[name] for name in entry["labels"]]
-            matching = len(labels) == len(domains)
-        except (KeyError, TypeError) as error:
-            raise DataError(
-                f"{path}, entry {number} is not an image with labels and tumordomains: {error}"
-            ) from error
-        if not matching:
-            raise DataError(f"{path}: {image} has {len(labels)} labels and {len(domains)} tumordomains")
-        if image in truth:
-            raise DataError(f"{path}: {image} is listed twice, expected one entry an image")
-        truth[image] = labels, domains
-    return truth
-
-
-def _kind(value: Any) -> str:
-    if isinstance(value, float) and math.isnan(value):
-        return "NaN"
-    names = {dict: "an object", list: "a list", str: "text", type(None): "null", bool: "true or false"}
-    return names.get(type(value), "a number")
+def _read_list(path: Path, kind: type[T]) -> list[T]:
+    try:
+        return TypeAdapter(list[kind]).validate_python(read_json(path))  # type: ignore[valid-type]
+    except ValidationError as error:
+        raise DataError(f"{path}: {first_fault(error)}") from None

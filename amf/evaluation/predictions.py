@@ -16,8 +16,8 @@ from pathlib import Path
 
 from pandas import DataFrame
 
-from amf.bulk.answer_table import FIGURE, NUMBERS, TRAITS, read_answer_table, refuse_rows
-from amf.data.loading import read_json, table_path
+from amf.bulk.answer_table import FIGURE, NUMBERS, TRAITS, read_answer_table
+from amf.data.loading import read_json, refuse_rows, table_path
 from amf.data.reviews import is_review, read_reviews
 from amf.data.words import labels_in
 from amf.errors import DataError, account

@@ -1,6 +1,6 @@
 """The augmentation ablation (paper, Augmentation Strategy Evaluation and Table 1)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from pandas import DataFrame
@@ -9,17 +9,10 @@ from amf.data.figures import Figures
 from amf.experiments.folds import CrossValidation
 from amf.experiments.paper import PAPER_METRICS, TABLE_1
 from amf.experiments.plots import draw_ablation
-from amf.experiments.trial import collect_variants, trial_runs
-from amf.training.recipe import BASELINE, Recipe
+from amf.experiments.trial import collect_trial
+from amf.training.recipe import BASELINE
 
 ABLATION = "ablation"
-
-
-def ablation_runs(
-    cells: Mapping[str, Recipe], figures: Figures, out: Path, folds: int
-) -> list[CrossValidation]:
-    """The table's rows on the same folds by slide, all from the same weights."""
-    return trial_runs(cells, figures, out, folds, seed_by_fold=False)
 
 
 def collect_ablation(runs: Sequence[CrossValidation], figures: Figures, out: Path) -> DataFrame:
@@ -31,6 +24,6 @@ def collect_ablation(runs: Sequence[CrossValidation], figures: Figures, out: Pat
     columns = [f"{metric}{suffix}" for metric in PAPER_METRICS for suffix in ("", " std")]
     rows = {cell: [number for pair in values for number in pair] for cell, values in TABLE_1.items()}
     theirs = DataFrame.from_dict(rows, orient="index", columns=columns).reindex([run.name for run in runs])
-    table = collect_variants(runs, figures, out, ABLATION, theirs)
+    table = collect_trial(runs, figures, out, ABLATION, theirs)
     draw_ablation(table.drop(index=BASELINE), theirs.drop(index=BASELINE), out / f"{ABLATION}.png")
     return table

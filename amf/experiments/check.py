@@ -39,12 +39,9 @@ class Answer:
 
 
 def check_recipe(recipe: Recipe) -> Answer:
-    """Can the network be built and fed, and are its weights at hand, or given by the hub?
-
-    A network that starts from published weights is built on the meta device, which holds no data.
-    """
+    """Can the network be built and fed, and are its weights at hand, or given by the hub?"""
     model, side, of = recipe.model, recipe.model.image.input_px, f"recipe {recipe.name}"
-    try:
+    try:  # published weights are looked for alone: the meta device holds no data
         with torch.device("cpu" if model.weights == "random" else "meta"), torch.no_grad():
             classifier = without_weights(model).eval()
             found, to_come = _look_for_weights(model, classifier.backbone)
@@ -81,22 +78,17 @@ def _look_for_weights(model: Model, backbone: nn.Module) -> tuple[str, int]:
 
 
 def check_data_set(name: str, root: Path) -> Answer:
-    """Is a data set below `root`, or what would its repository send, and under which licence?
-
-    Raises
-    ------
-    DataError : there is no such data set.
-    """
-    wanted = dataset(name)
+    """Is a data set below `root`, or what would its repository send, and under which licence?"""
+    wanted, of = dataset(name), f"data {name}"
     if all((root / place).exists() for place in wanted.places):
-        return Answer(f"data {name}", f"in {root}")
+        return Answer(of, f"in {root}")
     try:
         records = wanted.records()
     except DataError as error:
-        return Answer(f"data {name}", str(error), ok=False)
+        return Answer(of, str(error), ok=False)
     size, licences = sum(record.size for record in records), ", ".join(record.licence for record in records)
-    found = f"{size / 1e9:.2f} GB to come, licence {licences}"
-    return Answer(f"data {name}", found, to_come=2 * size)  # an archive, and what is unpacked from it
+    # twice: an archive, and what is unpacked from it
+    return Answer(of, f"{size / 1e9:.2f} GB to come, licence {licences}", to_come=2 * size)
 
 
 def check_disk(folder: Path, to_come: int) -> Answer:
@@ -108,10 +100,7 @@ def check_disk(folder: Path, to_come: int) -> Answer:
 
 
 def check_gpu(recipe: Recipe, figures: Figures, runs: int) -> Answer:
-    """Peak memory and rate of ten real steps on this GPU; from the rate, the hours of so many runs at most.
-
-    A run is counted as all of the recipe's epochs on all figures.
-    """
+    """Peak memory and rate of ten real steps on this GPU; from the rate, the hours of all epochs at most."""
     of = f"GPU for {recipe.name}"
     if not torch.cuda.is_available():
         return Answer(of, "none here: memory and hours cannot be told")
@@ -122,16 +111,14 @@ def check_gpu(recipe: Recipe, figures: Figures, runs: int) -> Answer:
     except torch.cuda.OutOfMemoryError:
         found = f"its {memory / 1e9:.1f} GB do not hold a step of {recipe.optimise.batch} figures"
         return Answer(of, found, ok=False)
-    peak = torch.cuda.max_memory_allocated()
     seen = runs * recipe.optimise.epochs * len(figures.table) * (1 + MINING * recipe.sampling.hard_mining)
-    found = f"{peak / 1e9:.1f} of {memory / 1e9:.1f} GB, {rate:.0f} figures/s"
+    found = f"{torch.cuda.max_memory_allocated() / 1e9:.1f} of {memory / 1e9:.1f} GB, {rate:.0f} figures/s"
     return Answer(of, f"{found}: at most {seen / rate / 3600:.1f} h for {runs} runs")
 
 
 def measure_rate(recipe: Recipe, figures: Figures) -> float:
     """Figures a second of ten real training steps, their warm-up included."""
     short = override(recipe, {"optimise.epochs": 1, "sampling.hard_mining": False})
-    drawn = np.random.default_rng(0).permutation(len(figures.table))[: recipe.optimise.batch * STEPS]
+    rows = np.sort(np.random.default_rng(0).permutation(len(figures.table))[: recipe.optimise.batch * STEPS])
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):
-        outcome = fit(short, figures, np.sort(drawn), np.sort(drawn), Path(folder))
-    return outcome.history[0]["patches_per_s"]
+        return fit(short, figures, rows, rows, Path(folder)).history[0]["patches_per_s"]

@@ -62,12 +62,7 @@ class CrossValidation:
         return self.folder / slug(self.splits[fold].name)
 
     def fold_named(self, given: str) -> int:
-        """A fold, from 0, by its number or by its folder's name.
-
-        Raises
-        ------
-        DataError : there is no such fold.
-        """
+        """A fold, from 0, by its number or by its folder's name; DataError if there is none."""
         names = [slug(split.name) for split in self.splits]
         if given.isdecimal() and int(given) < len(names):
             return int(given)
@@ -84,20 +79,26 @@ def run_missing(
     flag: str = "",
     name: str | None = None,
     fold: str | None = None,
-) -> None:
+    collect: bool = False,
+) -> bool:
     """Run the folds that are not finished, each resumable; where name or fold are given, those alone.
-
-    The checkpoints of a finished fold are removed: those of all folds together are gigabytes.
 
     Parameters
     ----------
     flag : what names a run on the command line, as --member; name : what it says; fold : what --fold says.
+    collect : run nothing.
+
+    Returns
+    -------
+    Whether this process joins the folds now: all have run, and under a launcher it is the first.
 
     Raises
     ------
     DataError : there is no such fold, or a folder holds one of another recipe, table or split.
     RecipeError : there is no such run, or several have the fold.
     """
+    if collect:
+        return PartialState().is_main_process
     names = ", ".join(slug(run.name) for run in runs)
     chosen = [run for run in runs if name is None or slug(run.name) == slug(name)]
     if not chosen:
@@ -108,25 +109,22 @@ def run_missing(
         folds = range(len(run.splits)) if fold is None else [run.fold_named(fold)]
         for number in folds:
             run_fold(run, number, figures)
+    return not (name or fold) and PartialState().is_main_process
 
 
 def run_fold(run: CrossValidation, fold: int, figures: Figures) -> None:
     """Fit on a split's training side and score its held-out side; resumes a fold that was broken off.
 
     The epoch is chosen on 5 % of the training side (paper, Data splitting strategy), never on what is
-    held out. A finished fold is checked, not run again.
+    held out. A finished fold is checked, not run again, and its checkpoints, gigabytes, are removed.
 
     Raises
     ------
     DataError : the folder holds a fold of another recipe, table or split.
     """
     split, folder, recipe = run.splits[fold], run.folder_of(fold), run.recipe_in(fold)
-    by_number = split.name == f"fold {fold + 1} of {len(run.splits)}"
-    held_out = "" if by_number else f"{split.name}, "
-    print(
-        f"{run.name}: fold {fold + 1}/{len(run.splits)}, held out: {held_out}{len(split.held_out)} figures",
-        flush=True,
-    )
+    counted = f"{run.name}: fold {fold + 1}/{len(run.splits)}"
+    print(f"{counted}, held out: {split.name}, {len(split.held_out)} figures", flush=True)
     if not is_finished(folder):
         training = monitor_split(
             figures.table.iloc[split.train].reset_index(drop=True), seed=recipe.optimise.seed

@@ -80,12 +80,7 @@ class Lodo:
         return median_high(epoch for member in of_recipe for epoch in member.best_epochs.values())
 
     def check_members(self, members: Sequence[Recipe], table_hash: str, what: str) -> None:
-        """Refuse a bundle of other members or table: only its own out-of-fold logits calibrate it.
-
-        Raises
-        ------
-        DataError : `what`, the bundle, is of others.
-        """
+        """Refuse `what`, a bundle of other members or table: only its own out-of-fold logits calibrate it."""
         own = sorted((member.recipe for member in self.members), key=member_name)
         if self.table_hash != table_hash or own != sorted(members, key=member_name):
             raise DataError(

@@ -27,12 +27,7 @@ def write_record(out: Path, figures: Figures, **content: Any) -> None:
 
 
 def read_record(out: Path, *keys: str) -> dict[str, Any]:
-    """Read what `write_record` saved.
-
-    Raises
-    ------
-    DataError : it is not there, not readable, or lacks one of the keys.
-    """
+    """Read what `write_record` saved; DataError if it is not there or lacks one of the keys."""
     record = read_json(path := out / RECORD)
     if not isinstance(record, dict) or not {"table_hash", *keys} <= record.keys():
         raise DataError(f"{path} lacks {' or '.join(keys)}, expected what `amf lodo --collect` writes")

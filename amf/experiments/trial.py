@@ -67,20 +67,17 @@ def differences(by_fold: DataFrame, paired: bool) -> DataFrame:
     return concat(columns, axis=1).loc[by_fold["variant"].unique()]
 
 
-def collect_trial(runs: Sequence[CrossValidation], figures: Figures, out: Path) -> DataFrame:
-    """Join all variants; write each fold's scores and the table of paired differences to `out`.
-
-    Returns the `differences`; raises as `join_folds`.
-    """
-    return collect_variants(runs, figures, out, TRIAL)
-
-
-def collect_variants(
-    runs: Sequence[CrossValidation], figures: Figures, out: Path, stem: str, theirs: DataFrame | None = None
+def collect_trial(
+    runs: Sequence[CrossValidation],
+    figures: Figures,
+    out: Path,
+    stem: str = TRIAL,
+    theirs: DataFrame | None = None,
 ) -> DataFrame:
-    """Join all variants; write STEM-folds.csv, STEM.csv, STEM.md and a record to `out`; see `collect_trial`.
+    """Join all variants; write STEM-folds.csv, STEM.csv, STEM.md and a record to `out`.
 
     Where there is `theirs`, the same table of others, its numbers stand beside ours, and no std is paired.
+    Returns the `differences`; raises as `join_folds`.
     """
     by_fold, base, folds = scores_by_fold(runs, figures), runs[0].recipe, len(runs[0].splits)
     table = differences(by_fold, paired=theirs is None)

@@ -147,12 +147,3 @@ def test_a_zoom_out_of_range_is_refused():
     for zoom in (0.8, 2.5):
         with pytest.raises(ValueError, match=f"zoom is {zoom}, expected 1 to 2"):
             Warp(zoom=zoom)
-
-
-def test_a_field_of_view_that_does_not_fit_is_refused():
-    for source, field_of_view_px, fault in (
-        (torch.zeros(1, 3, 80, 80), 81, "81 px does not fit"),
-        (torch.zeros(1, 3, 80, 90), 64, "expected a square"),
-    ):
-        with pytest.raises(ValueError, match=fault):
-            warped_crop(source, field_of_view_px, Warp(), False, generator_at(0))

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from amf.bulk.items import Item, Unreadable, find_items, printable
+from amf.bulk.items import Item, find_items, printable
 from amf.cli import main as amf
 from amf.errors import AccountingError, DataError, JobError, account
 from amf.inference.predict import Predictor
@@ -37,22 +37,21 @@ def test_images_are_named_relative_to_their_folder(folder: Path) -> None:
     (folder / "notes.txt").write_text("no image")
     (folder / ".hidden.png").write_text("nor this")
     found = find_items([str(folder)])
-    assert len(found.items) == 22
-    assert found.items[0] == Item("00.png", folder / "00.png")
-    assert [item.number for item in found.items] == [*range(22)]
-    assert {item.image for item in found.items} >= {"sub/01.png", "stack.tiff"}
-    assert found.others == {".txt": 1}
+    assert len(found) == 22
+    assert found[0] == Item("00.png", folder / "00.png")
+    assert [item.number for item in found] == [*range(22)]
+    assert {item.image for item in found} >= {"sub/01.png", "stack.tiff"}
 
 
 def test_inputs_may_be_globs_files_and_tables(folder: Path, tmp_path: Path) -> None:
-    assert len(find_items([str(folder / "**" / "*.png")]).items) == 21
-    assert [item.path for item in find_items([str(folder / "00.png")]).items] == [folder / "00.png"]
+    assert len(find_items([str(folder / "**" / "*.png")])) == 21
+    assert [item.path for item in find_items([str(folder / "00.png")])] == [folder / "00.png"]
     rows = {"image": ["00.png", "sub/01.png"], "label": [0, 1], "slide": ["007", None], "x": [1, 2]}
     for name in ("t.csv", "t.parquet"):
         path = tmp_path / name
         table = pd.DataFrame(rows)
         table.to_csv(path, index=False) if name == "t.csv" else table.to_parquet(path)
-        items = find_items([str(path)], root=folder).items
+        items = find_items([str(path)], root=folder)
         assert items[0] == Item("00.png", folder / "00.png", {"label": 0, "slide": "007"})
         assert items[1].truth == {"label": 1, "slide": None}
 
@@ -104,10 +103,7 @@ def test_a_folder_is_scored_or_reported_to_the_last_entry(
     assert said.err.splitlines()[-1].startswith("5 of 7 files could not be scored")
 
 
-@pytest.mark.parametrize("pattern", ["", "**/*.png", "*/*.png"])
-def test_a_folder_that_cannot_be_listed_is_reported(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pattern: str
-) -> None:
+def test_a_folder_that_cannot_be_listed_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save(tmp_path / "images" / "a" / "good.png")
     save(tmp_path / "images" / "locked" / "lost.png")
     original = os.scandir
@@ -118,9 +114,8 @@ def test_a_folder_that_cannot_be_listed_is_reported(
         return original(path)
 
     monkeypatch.setattr(os, "scandir", scandir)
-    found = find_items([str(tmp_path / "images" / pattern)]).items
-    assert [type(item) for item in found] == [Item, Unreadable]
-    assert found[1].path == tmp_path / "images" / "locked"
+    found = find_items([str(tmp_path / "images")])
+    assert [item.image for item in found] == ["a/good.png", "locked"]
     with pytest.raises(JobError, match="cannot be listed: Permission denied"):
         found[1].read()
 
@@ -128,19 +123,18 @@ def test_a_folder_that_cannot_be_listed_is_reported(
 def test_patterns_match_as_the_shell_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a.png", "b/a.png", "b/c/a.png", "b/c/d.jpg", "b/.hidden.png", "b/[x].png"):
         save(tmp_path / name)
-    (tmp_path / "b" / "back").symlink_to(tmp_path)
     monkeypatch.chdir(tmp_path)
     for pattern, expected in {
         "*.png": ["a.png"],
         "*/*.png": ["b/[x].png", "b/a.png"],
-        "**/*.png": ["a.png", "b/[x].png", "b/a.png", "b/back", "b/c/a.png"],
-        "b/**/a.png": ["b/a.png", "b/back", "b/c/a.png"],
+        "**/*.png": ["a.png", "b/[x].png", "b/a.png", "b/c/a.png"],
+        "b/**/a.png": ["b/a.png", "b/c/a.png"],
         "b/[[]x].png": ["b/[x].png"],
         "b/[x].png": ["b/[x].png"],  # a file of this name goes before the pattern
         "b/?/*.jpg": ["b/c/d.jpg"],
         str(tmp_path / "b" / "c" / "*"): [str(tmp_path / "b" / "c" / name) for name in ("a.png", "d.jpg")],
     }.items():
-        assert [item.image for item in find_items([pattern]).items] == expected, pattern
+        assert [item.image for item in find_items([pattern])] == expected, pattern
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".json", ".parquet"])

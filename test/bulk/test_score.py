@@ -80,7 +80,7 @@ def test_table_holds_what_the_predictor_says_of_each_file(
     header, first, *_ = (tmp_path / "p.csv").read_text().splitlines()
     assert header == "image,page,class,confidence,logit,threshold"
     assert first.startswith("00.png,,")  # nothing is quoted that need not be
-    names = [item.image for item in find_items([str(folder)]).items]
+    names = [item.image for item in find_items([str(folder)])]
     at = names.index("stack.tiff")
     assert table["image"].tolist() == names[:at] + ["stack.tiff"] * 3 + names[at + 1 :]
     assert table.loc[table["image"] == "stack.tiff", "page"].tolist() == [0, 1, 2]
@@ -197,13 +197,13 @@ def test_a_file_lost_between_reading_and_scoring_is_a_bug_that_shows(
 ) -> None:
     monkeypatch.setattr(scoring, "_rows", lambda *given: [])
     with pytest.raises(AccountingError, match="22 were given, but 0 used and 0 refused"):
-        open_scorer(make_bundle()).score(find_items([str(folder)]).items, tmp_path / "p.csv")
+        open_scorer(make_bundle()).score(find_items([str(folder)]), tmp_path / "p.csv")
 
 
 def test_a_part_goes_on_with_the_same_inputs_alone(
     folder: Path, tmp_path: Path, make_bundle: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    items, predictor = find_items([str(folder)]).items, Predictor(bundle.load(make_bundle()))
+    items, predictor = find_items([str(folder)]), Predictor(bundle.load(make_bundle()))
 
     def score(items: list[Item] = items, digest: str = "digest", **more: bool) -> int:
         return scoring.score_share(items, predictor, digest, tmp_path / "p.csv", Share(), **more)

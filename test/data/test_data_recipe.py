@@ -58,13 +58,13 @@ AMIBR = "sources: [{source: amibr%s}]%s"
         ("sources: amibr", "sources: Input should be a valid list, found 'amibr'"),
         (
             AMIBR % ("", "\nseed: 1"),
-            "the recipe: the key 'seed' is unknown, expected one of sources, amibr_split",
+            "the content: the key 'seed' is unknown, expected one of sources, amibr_split",
         ),
         (
             AMIBR % ("", "\namibr_split: {side: left}"),
             "side: Input should be 'train' or 'test', found 'left'",
         ),
-        ("- amibr", "the recipe: Input should be a valid dictionary or instance of"),
+        ("- amibr", "the content: Input should be a valid dictionary or instance of"),
         ("{}", "sources: this key is missing"),
         ("sources: [", "is not valid YAML"),
     ],

@@ -89,7 +89,7 @@ def _spoil_mode(path: Path) -> None:
         (_spoil_missing, "no such file"),
         (_spoil_unreadable, "cannot be read: "),
         (_spoil_text, "is not an image that can be read"),
-        (_spoil_size, "64 x 128 px, expected 128 x 128 px"),
+        (_spoil_size, "64 x 128 px, expected 128 x 128"),
         (_spoil_mode, "mode I;16 with 16 bits a sample, expected 8-bit colour"),
     ],
 )
@@ -134,7 +134,8 @@ def test_windows_of_one_image_are_decoded_together(root: Path, tmp_path: Path, m
         np.testing.assert_array_equal(patch, pixels[36:164, x - 64 : x + 64])
     table.loc[1, "image"] = window_name("1.tiff", 300, 100)
     with pytest.raises(
-        DataError, match=r"1\.tiff \(row 2 of the table\): \(300, 100\) lies outside its 300 x 200 px"
+        DataError,
+        match=r"1\.tiff \(row 2 of the table\): \(300, 100\) lies outside .* is 300 x 200 px",
     ):
         pack(table, root, tmp_path / "patches.npy")
 

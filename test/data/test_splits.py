@@ -106,26 +106,18 @@ def test_a_seed_decides_the_split() -> None:
     assert monitor_split(table, seed=1).held_out[:8].tolist() == [13, 19, 60, 86, 93, 123, 140, 165]
 
 
-@pytest.mark.parametrize("fraction", [0.0, -0.1, 0.6])
-def test_an_impossible_fraction_is_refused(fraction: float) -> None:
-    with pytest.raises(DataError, match="expected above 0 and at most"):
-        monitor_split(drawn_table(100), fraction)
-
-
 def test_too_few_slides_or_figures_are_refused() -> None:
     with pytest.raises(DataError, match="3 folds need at least 3 slides"):
         group_kfold(drawn_table(50, slides=2), 3, 0)
     with pytest.raises(DataError, match="0 figures of the rarer class"):
         group_kfold(drawn_table(50).assign(label=0), 3, 0)
-    with pytest.raises(DataError, match="expected at least 2"):
-        group_kfold(drawn_table(50), 1, 0)
     table = drawn_table(100).assign(label=0)
     table.loc[:1, "label"] = 1
     with pytest.raises(DataError, match="lacks a class on one side"):
         monitor_split(table)
 
 
-def test_the_published_split_of_amibr(shared_data: Path, tmp_path: Path) -> None:
+def test_the_published_split_of_amibr(shared_data: Path) -> None:
     csv = shared_data / "amibr_train_split.csv"
     amibr = SOURCES["amibr"]().read(shared_data).table
     split = published_amibr_split(amibr, csv)
@@ -145,11 +137,3 @@ def test_the_published_split_of_amibr(shared_data: Path, tmp_path: Path) -> None
 
     with pytest.raises(DataError, match=r"row 1: figure not in the table; 1 of 2894 listed are missing"):
         published_amibr_split(amibr.iloc[1:].reset_index(drop=True), csv)
-
-    lines = csv.read_text().splitlines()
-    for left_out, fault in ((slice(1, None), "lists no figure to train on"), (slice(1, 2), "on both sides")):
-        kept = lines.copy()
-        del kept[left_out]
-        (tmp_path / "split.csv").write_text("\n".join(kept))
-        with pytest.raises(DataError, match=fault):
-            published_amibr_split(amibr, tmp_path / "split.csv")

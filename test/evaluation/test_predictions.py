@@ -102,18 +102,15 @@ def test_job_without_truth(write_platform: Callable[..., Path]) -> None:
 @pytest.mark.parametrize(
     ("output", "message"),
     [
-        (GOOD[:1], r"job-0 \(a.tiff\).*holds 1 predictions, expected a list of 2"),
-        ({"class": "normal"}, "holds an object, expected a list of 2"),
-        ([GOOD[0], 0.5], "prediction 1 is a number, expected an object"),
-        ([GOOD[0], {"class": "atypical"}], r"prediction 1 has the keys \['class'\]"),
-        (
-            [GOOD[0], {"class": "atypical", "confidence": 1}],
-            "prediction 1: the confidence is 1, expected a real",
-        ),
-        ([GOOD[0], {"class": "atypical", "confidence": "0.9"}], "prediction 1: the confidence is '0.9'"),
-        ([{"class": "AMF", "confidence": 0.9}, GOOD[1]], "prediction 0: the class is 'AMF'"),
-        ([{"class": "normal", "confidence": float("nan")}, GOOD[1]], "prediction 0: the confidence is nan"),
-        ([GOOD[0], {"class": "atypical", "confidence": 1.5}], "prediction 1: the confidence is 1.5"),
+        (GOOD[:1], r"job-0.*\(a.tiff\) holds 1 predictions, the truth 2"),
+        ({"class": "normal"}, "Input should be a valid list, found {'class': 'normal'}"),
+        ([GOOD[0], 0.5], "1: Input should be a valid dictionary or instance of Output, found 0.5"),
+        ([GOOD[0], {"class": "atypical"}], "1.confidence: this key is missing"),
+        ([GOOD[0], {"class": "atypical", "confidence": 1}], "1.confidence: 1 is no real number"),
+        ([GOOD[0], {"class": "atypical", "confidence": "0.9"}], "1.confidence: '0.9' is no real number"),
+        ([{"class": "AMF", "confidence": 0.9}, GOOD[1]], "0.class: .*, found 'AMF'"),
+        ([{"class": "normal", "confidence": float("nan")}, GOOD[1]], "0.confidence: .*, found nan"),
+        ([GOOD[0], {"class": "atypical", "confidence": 1.5}], "1.confidence: .*, found 1.5"),
     ],
 )
 def test_outputs_the_organisers_refuse_are_refused(

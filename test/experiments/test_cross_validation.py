@@ -170,7 +170,7 @@ def test_a_trial_sets_changed_recipes_beside_the_recipe(
     command = ["trial", str(path), "--data", str(data), "--out", str(out)]
     assert main([*command, "--variant", "twice the rate", "--fold", "1"]) == 0
     assert [p.name for p in (out / "twice-the-rate").iterdir()] == ["fold-2-of-3"]
-    assert re.search(r"twice the rate: fold 2/3, held out: \d+ figures", capsys.readouterr().out)
+    assert re.search(r"twice the rate: fold 2/3, held out: fold 2 of 3, \d+ figures", capsys.readouterr().out)
     assert main([*command, "--fold", "1"]) == 2
     assert "expected --variant with one of baseline, the-same, twice-the-rate" in capsys.readouterr().err
     assert main([*command, "--variant", "thrice"]) == 2

@@ -32,10 +32,7 @@ def read_boxes(path: Path, content: Mapping[str, Any], wanted: Wanted) -> GivenF
         }
         annotations = [dict(annotation) for annotation in content["annotations"]]
         for annotation in annotations:
-            annotation["image_id"], annotation["category_id"] = (
-                str(annotation["image_id"]),
-                str(annotation["category_id"]),
-            )
+            annotation |= {key: str(annotation[key]) for key in ("image_id", "category_id")}
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path} is no JSON of images, categories and annotations: {error!r}") from None
     own = of_slide(names.values(), path, wanted.slide)
@@ -47,11 +44,8 @@ def read_boxes(path: Path, content: Mapping[str, Any], wanted: Wanted) -> GivenF
         category = categories.get(annotation["category_id"], annotation["category_id"])
         name, known = f"{path} annotation {annotation.get('id')}", {"id": str(annotation.get("id"))}
         if annotation["image_id"] not in names:
-            given.add(
-                GivenFigure(
-                    name, known=known, fault=f"is of the image {annotation['image_id']}, which is not listed"
-                )
-            )
+            fault = f"is of the image {annotation['image_id']}, which is not listed"
+            given.add(GivenFigure(name, known=known, fault=fault))
         elif names[annotation["image_id"]] not in own:
             given.passed_over["other slides"] += 1
         elif not (wanted.takes(category) or annotation["category_id"] in wanted.classes):
@@ -61,13 +55,10 @@ def read_boxes(path: Path, content: Mapping[str, Any], wanted: Wanted) -> GivenF
         else:
             is_size = form == "size" or annotation.get("bbox") is None
             left, top, width, height = box if is_size else (*box[:2], box[2] - box[0], box[3] - box[1])
-            fault = (
-                wanted.too_wide(width, height)
-                if min(width, height) >= 0
-                else f"has the box {list(box)}, expected {WORDS[form]}"
-            )
-            x, y = (0.0, 0.0) if fault else (left + width / 2, top + height / 2)
-            given.add(GivenFigure(name, x, y, known, fault=fault), category)
+            fault = wanted.too_wide(width, height)
+            if min(width, height) < 0:
+                fault = f"has the box {list(box)}, expected {WORDS[form]}"
+            given.add(GivenFigure(name, left + width / 2, top + height / 2, known, fault=fault), category)
     return given
 
 

@@ -46,14 +46,9 @@ def read_database(path: Path, wanted: Wanted) -> GivenFigures:
         elif not corners.get(uid):
             given.add(GivenFigure(name, known=known, fault="has no coordinates"))
         else:
-            shape = (
-                shapely.MultiPoint(corners[uid]).envelope
-                if len(corners[uid]) < 3
-                else shapely.Polygon(corners[uid])
-            )
-            left, top, right, bottom = shape.bounds
-            fault = wanted.too_wide(right - left, bottom - top)
-            x, y = (0.0, 0.0) if fault else (round(shape.centroid.x, 6), round(shape.centroid.y, 6))
+            places = corners[uid]
+            shape = shapely.Polygon(places) if len(places) > 2 else shapely.MultiPoint(places).envelope
+            x, y, fault = wanted.centre_of(shape)
             given.add(GivenFigure(name, x, y, known, fault=fault), of_class)
     return given
 

@@ -69,12 +69,7 @@ def read_features(path: Path, content: Any, wanted: Wanted) -> GivenFigures:
 
 
 def features_of(path: Path, content: Any) -> Iterator[Any]:
-    """Every feature of a FeatureCollection, an array or one feature; children come behind their parents.
-
-    Raises
-    ------
-    DataError : the JSON holds no features.
-    """
+    """Every feature of a FeatureCollection, an array or one feature; children come behind their parents."""
     return _flat(_collection(path, content)["features"])
 
 
@@ -194,14 +189,9 @@ def _figure(name: str, feature: Mapping[str, Any], geometry: Any, place: int, wa
         fault = f"has the geometry {kind or geometry!r}, expected Point, MultiPoint, Polygon or MultiPolygon"
         return GivenFigure(name, known=known, feature=place, fault=fault)
     try:
-        shape = shapely.geometry.shape(geometry)
-        left, top, right, bottom = shape.bounds
-        centre = shape.centroid
-        finite = math.isfinite(centre.x) and math.isfinite(centre.y)
-        fault = (
-            wanted.too_wide(right - left, bottom - top) if finite else "has coordinates that are not finite"
-        )
-        x, y = (0.0, 0.0) if fault else (round(centre.x, 6), round(centre.y, 6))  # 75 px, not 74.999…
+        x, y, fault = wanted.centre_of(shapely.geometry.shape(geometry))
+        if not (math.isfinite(x) and math.isfinite(y)):
+            fault = "has coordinates that are not finite"
     except (ShapelyError, TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
         x, y, fault = 0.0, 0.0, f"has a damaged geometry: {error}"
     return GivenFigure(name, x, y, known, place, fault)

@@ -35,7 +35,7 @@ class GivenFigure:
     Attributes
     ----------
     name : what an error calls it.
-    x, y : its centre, px of the finest level; 0 where there is a fault.
+    x, y : its centre, px of the finest level; of no meaning where there is a fault.
     known : columns that the output keeps.
     feature : the number of its GeoJSON feature.
     fault : why it cannot be scored; empty where it can.
@@ -70,10 +70,15 @@ class Wanted:
     def takes(self, name: str | None) -> bool:
         """Whether an entry of a class is a figure; one without a class is, unless classes were named."""
         if self.classes:
-            return name is not None and name.strip().casefold() in {
-                c.strip().casefold() for c in self.classes
-            }
+            wanted = {one.strip().casefold() for one in self.classes}
+            return name is not None and name.strip().casefold() in wanted
         return name is None or is_figure(name) is True
+
+    def centre_of(self, outline: Any) -> tuple[float, float, str]:
+        """The centre of a shape of shapely, px, and what is wrong with one that is wider than a patch."""
+        left, top, right, bottom = outline.bounds
+        x, y = round(outline.centroid.x, 6), round(outline.centroid.y, 6)  # 75 px, not 74.999…
+        return x, y, self.too_wide(right - left, bottom - top)
 
     def too_wide(self, width_px: float, height_px: float) -> str:
         """What is wrong with an outline that is wider than a patch; empty for any other."""

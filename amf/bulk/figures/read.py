@@ -1,7 +1,6 @@
 """Read the figures of a slide: a file is told by its content, and its kind's reader takes it."""
 
 import gzip
-import io
 import json
 import zipfile
 from pathlib import Path, PurePosixPath
@@ -15,9 +14,6 @@ from amf.bulk.figures.store import is_store, read_store
 from amf.bulk.figures.tables import read_table
 from amf.data.loading import read_json
 from amf.errors import DataError
-
-MAX_UNPACKED_BYTES = 2 << 30
-"""Of a gzipped or zipped GeoJSON."""
 
 EXPECTED = "QuPath's GeoJSON, MIDOG's or COCO's JSON, a database of SlideRunner or TIAToolbox, or a table"
 
@@ -80,7 +76,7 @@ def _unpacked(path: Path, gzipped: bool) -> Any:
     try:
         if gzipped:
             with gzip.open(path) as file:
-                return _parsed(path, file)
+                return json.load(file)
         with zipfile.ZipFile(path) as archive:
             hidden = ("__MACOSX/", ".")
             names = [
@@ -93,17 +89,8 @@ def _unpacked(path: Path, gzipped: bool) -> Any:
                     f"{path} holds {some or 'no file'}; expected one GeoJSON file: unpack it and name the "
                     "one that is meant"
                 )
-            with archive.open(names[0]) as file:
-                return _parsed(path, file)
-    except (OSError, EOFError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
-        raise DataError(f"{path} cannot be unpacked: {error}") from error
-
-
-def _parsed(path: Path, file: Any) -> Any:
-    data = file.read(MAX_UNPACKED_BYTES + 1)
-    if len(data) > MAX_UNPACKED_BYTES:
-        raise DataError(f"{path} holds more than {MAX_UNPACKED_BYTES} bytes unpacked")
-    try:
-        return json.load(io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig"))
+            return json.loads(archive.read(names[0]))
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} holds no JSON once unpacked, expected {EXPECTED}: {error}") from error
+    except (OSError, EOFError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+        raise DataError(f"{path} cannot be unpacked: {error}") from error

@@ -17,23 +17,13 @@ COLUMNS = {"key", "cx", "cy", "geometry", "properties"}
 
 
 def is_store(path: Path) -> bool:
-    """Whether a database is such a store.
-
-    Raises
-    ------
-    DataError : it is no readable database.
-    """
+    """Whether a database is such a store."""
     with opened(path) as database:
         return columns_of(database, "annotations") >= COLUMNS
 
 
 def read_store(path: Path, wanted: Wanted) -> GivenFigures:
-    """Every annotation whose type names a mitotic figure, px of OpenSlide's canvas.
-
-    Raises
-    ------
-    DataError : it is no such store.
-    """
+    """Every annotation whose type names a mitotic figure, px of OpenSlide's canvas."""
     features: list[dict[str, Any]] = []
     damaged: list[GivenFigure] = []
     with opened(path) as database:

@@ -21,19 +21,9 @@ CORNERS = (("x1", "y1", "x2", "y2"), ("xmin", "ymin", "xmax", "ymax"), ("left", 
 SIZES = (("width", "height"), ("w", "h"))
 SLIDE = ("slide", "image", "slidename", "filename", "imagename")
 CLASS = ("class", "classification", "category", "classname")
-IDENTITY = ("id", "objectid")
-NUMBERS = (
-    "x",
-    "y",
-    "x1",
-    "y1",
-    "x2",
-    "y2",
-    "Centroid X µm",
-    "Centroid Y µm",
-    "Centroid X px",
-    "Centroid Y px",
-)
+CENTROIDS = [f"Centroid {axis} {unit}" for axis in "XY" for unit in ("µm", "px")]
+NUMBERS = ("x", "y", "x1", "y1", "x2", "y2", *CENTROIDS)
+"""Columns in which a decimal comma is one."""
 
 
 def read_table(path: Path, wanted: Wanted, parquet: bool) -> GivenFigures:
@@ -49,7 +39,7 @@ def read_table(path: Path, wanted: Wanted, parquet: bool) -> GivenFigures:
         columns.setdefault(_key(name), name)
     place, per_px, kind = _place(path, columns, wanted, list(map(str, table)))
     cells = table.astype(object).where(table.notna() & (table != ""), None)
-    rows = [dict(zip(map(str, table), row, strict=True)) for row in cells.itertuples(index=False)]
+    rows = [{str(name): cell for name, cell in row.items()} for row in cells.to_dict("records")]
     slide = next((columns[key] for key in SLIDE if key in columns), None)
     of_class = _class_column(columns, rows)
     if of_class is not None and of_class == columns.get("label"):
@@ -119,11 +109,7 @@ def _place(
     """The columns of the place, px in one unit of them, and how they are read where that is not plain."""
     for corners in CORNERS:
         if set(corners) <= columns.keys() and wanted.boxes != "size":
-            return (
-                [columns[key] for key in corners],
-                1.0,
-                f"{', '.join(corners)} are corners of boxes",
-            )
+            return [columns[key] for key in corners], 1.0, f"{', '.join(corners)} are corners of boxes"
     size = next((keys for keys in SIZES if set(keys) <= columns.keys()), None)
     for keys in PLACES:
         if set(keys) <= columns.keys():
@@ -133,11 +119,8 @@ def _place(
                         f"{path} has x and y beside {' and '.join(size)}, so they may be a corner: say "
                         "--boxes size where they are, or leave the sizes out where they are the centre"
                     )
-                return (
-                    [columns[key] for key in (*keys, *size)],
-                    1.0,
-                    "x and y are read as the corners of boxes",
-                )
+                read_as = "x and y are read as the corners of boxes"
+                return [columns[key] for key in (*keys, *size)], 1.0, read_as
             return [columns[key] for key in keys], 1.0, ""
     if set(PLACES_UM) <= columns.keys():
         return [columns[key] for key in PLACES_UM], 1 / wanted.um_per_px, "centroids are in µm"
@@ -171,13 +154,10 @@ def _figure(
     x, y, *rest = numbers
     if not rest:
         return GivenFigure(name, x, y, known)
-    width, height = (
-        rest if per_px == 1.0 and place[2].casefold() in ("width", "w") else (rest[0] - x, rest[1] - y)
-    )
-    fault = (
-        wanted.too_wide(width, height) if min(width, height) >= 0 else "has a box whose corners are exchanged"
-    )
-    return GivenFigure(name, *((0.0, 0.0) if fault else (x + width / 2, y + height / 2)), known, fault=fault)
+    is_size = place[2].casefold() in ("width", "w")
+    width, height = rest if is_size else (rest[0] - x, rest[1] - y)
+    fault = wanted.too_wide(width, height) if min(width, height) >= 0 else "has a box with exchanged corners"
+    return GivenFigure(name, x + width / 2, y + height / 2, known, fault=fault)
 
 
 def _label(value: object) -> float | int | None:

@@ -68,7 +68,7 @@ def amibr_slide(dataset: str, slide: str) -> str:
 
     Raises
     ------
-    DataError: neither of the two data sets AMi-Br is made of.
+    DataError : neither of the two data sets AMi-Br is made of.
     """
     if dataset == "MIDOG21":
         return midog_slide(slide)

@@ -74,7 +74,7 @@ class Source(Section, ABC):
 
         Raises
         ------
-        DataError: a file or column is missing, or, unless `skip_bad`, a row is not usable.
+        DataError : a file or column is missing, or, unless `skip_bad`, a row is not usable.
         """
 
 
@@ -106,13 +106,13 @@ def reading_of(
 
     Parameters
     ----------
-    records: (place, row) pairs as `read_records` yields them.
-    figure_of: makes one figure; a DataError says why a row is none, Undecided why it is left out.
-    skip_bad: list an unusable row in `removed` instead of raising.
+    records : (place, row) pairs as `read_records` yields them.
+    figure_of : makes one figure; a DataError says why a row is none, Undecided why it is left out.
+    skip_bad : list an unusable row in `removed` instead of raising.
 
     Raises
     ------
-    DataError: names file, row and fault of the first unusable row.
+    DataError : names file, row and fault of the first unusable row.
     """
     figures: dict[str, Figure] = {}
     removed: list[dict[str, object]] = []
@@ -140,14 +140,13 @@ def table_of(figures: Sequence[Figure]) -> "DataFrame":
     """The patch table (N rows, in the order given) of these figures."""
     from pandas import DataFrame
 
-    from amf.data.table import COLUMNS, validate
+    from amf.data.table import COLUMNS
 
     rows = DataFrame(
         [vars(figure) | {"soft_label": figure.soft_label} for figure in figures], columns=COLUMNS
     )
     text = dict.fromkeys(rows.columns.difference(["x", "y", "label", "soft_label"]), "str")
-    rows = rows.astype({**text, "x": "Int64", "y": "Int64", "label": "int64", "soft_label": "float64"})
-    return validate(rows, "the source's table")
+    return rows.astype({**text, "x": "Int64", "y": "Int64", "label": "int64", "soft_label": "float64"})
 
 
 def removed_of(removed: Sequence[Mapping[str, object]]) -> "DataFrame":
@@ -168,12 +167,7 @@ def label_in(cell: str, spellings: Mapping[str, int] | None = None) -> int:
 
 
 def whole(text: str) -> int:
-    """A coordinate in px.
-
-    Raises
-    ------
-    DataError: not a whole number.
-    """
+    """A coordinate in px; DataError where it is no whole number."""
     digits = text.strip()
     if not re.fullmatch("[+-]?[0-9]{1,15}(?:[.]0*)?", digits):
         raise DataError(f"coordinate {text!r} is not a whole number of px")
@@ -181,8 +175,5 @@ def whole(text: str) -> int:
 
 
 def join_domain(*traits: str | None) -> str:
-    """The paper's domain: a combination of tumor, scanner, institution and species (section Dataset).
-
-    Of those alone that are known; "" where none is.
-    """
+    """The paper's domain: what is known of tumor, scanner, institution and species (section Dataset)."""
     return ", ".join(trait for trait in traits if trait)

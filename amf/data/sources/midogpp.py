@@ -79,7 +79,7 @@ def read_database(path: Path) -> tuple[set[str], set[tuple[str, int, int]]]:
 
     Raises
     ------
-    DataError: not such a database.
+    DataError : not such a database.
     """
     try:
         database: dict[str, Any] = read_json(path)
