@@ -16,6 +16,9 @@ from torch import Tensor
 
 from amf.augmentation.randomness import chance, normal, uniform
 
+ELASTIC_KNOT_PX = 32.0
+"""Distance of the knots of a smooth field, px of the patch, or a little less to fill the view."""
+
 
 @dataclass(frozen=True)
 class Warp:
@@ -28,7 +31,6 @@ class Warp:
     shift_px : along each axis in ±shift_px, in px of the patch.
     shear_deg : in ±shear_deg.
     elastic_px : standard deviation, in px of the patch, of the displacement at the knots of a smooth field.
-    elastic_knot_px : distance of the field's knots in px of the patch, or a little less to fill the view.
     """
 
     rotation_deg: float = 0.0
@@ -36,7 +38,6 @@ class Warp:
     shift_px: float = 0.0
     shear_deg: float = 0.0
     elastic_px: float = 0.0
-    elastic_knot_px: float = 32.0
 
     def __post_init__(self) -> None:
         if not 1 <= self.zoom <= 2:
@@ -129,7 +130,7 @@ def _draw_displacement(
 ) -> Tensor:
     """(B, fov · fov, 2): a smooth random displacement in px of the source."""
     # a distance in px, not a share of the view: a smaller view must not fold the figure
-    knots = math.ceil(field_of_view_px / warp.elastic_knot_px) + 1
+    knots = math.ceil(field_of_view_px / ELASTIC_KNOT_PX) + 1
     at_knots = warp.elastic_px * normal(generator, (len(source), 2, knots, knots), source)
     size = (field_of_view_px, field_of_view_px)
     field = F.interpolate(at_knots, size, mode="bicubic", align_corners=True)  # (B, 2, fov, fov)

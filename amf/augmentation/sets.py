@@ -82,21 +82,17 @@ def augment(
     side = field_of_view_px or source.shape[-1]
     # the loop's autocast would compute positions in bf16: whole pixels off
     with torch.no_grad(), torch.autocast(source.device.type, enabled=False):
-        return _augment(augmentation, source, generator, side)
-
-
-def _augment(augmentation: AugmentationSet, source: Tensor, generator: torch.Generator, side: int) -> Tensor:
-    if augmentation.warp is not None:
-        images = warped_crop(source, side, augmentation.warp, augmentation.symmetries, generator)
-    else:
-        images = centre_crop(source, side).float()
-        if augmentation.symmetries:
-            images = random_symmetry(images, generator)
-    if source.dtype == torch.uint8:
-        images = images / 255  # after the crop: fewer values
-    for change in augmentation.photometric:
-        images = change(images, generator)
-    return images.clamp(0, 1)
+        if augmentation.warp is not None:
+            images = warped_crop(source, side, augmentation.warp, augmentation.symmetries, generator)
+        else:
+            images = centre_crop(source, side).float()
+            if augmentation.symmetries:
+                images = random_symmetry(images, generator)
+        if source.dtype == torch.uint8:
+            images = images / 255  # after the crop: fewer values
+        for change in augmentation.photometric:
+            images = change(images, generator)
+        return images.clamp(0, 1)
 
 
 register("none", AugmentationSet("the patch as it is"))

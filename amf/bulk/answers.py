@@ -21,7 +21,7 @@ from amf.bulk.figures.read import read_any_json
 from amf.bulk.geojson import BUNDLE, IMAGE, MEASUREMENT, THRESHOLD
 from amf.data.patches import file_of
 from amf.data.words import label_of
-from amf.errors import DataError, account
+from amf.errors import DataError
 from amf.model.digest import FILE_NAME, file_digest
 
 OTHER = "other"
@@ -80,7 +80,6 @@ def read_answers(path: Path, model: Path) -> Answers:
     given = table["class"].astype(object).where(table["class"].notna(), None).map(_label_of)
     other = Counter(table.loc[given == OTHER, "class"])
     figures = table[given != OTHER].reset_index(drop=True)
-    account(f"figures of {path}", len(table), len(figures), other.total())
     if other:
         listed = ", ".join(f"{name} {count}" for name, count in other.most_common())
         notes.append(f"{other.total()} figures have another class and are left out ({listed}).")

@@ -128,16 +128,14 @@ def _unpack(archive: Path, target: Path, blobs: Mapping[str, str], host: str) ->
 
 def _place(name: str, places: Mapping[str, str], tree: Path, root: Path) -> None:
     """Move what is published to where `amf data` reads it."""
-    found = {place: _find(tree, published) for place, published in places.items()}
-    unknown = [place for place, path in found.items() if path is None]
-    if unknown:
+    found = {place: path for place, published in places.items() if (path := _find(tree, published))}
+    if unknown := [place for place in places if place not in found]:
         raise DataError(
             f"{name}: nothing that was published is called {' or '.join(places[p] for p in unknown)}; found "
             f"{_listing(tree)}: say --name {unknown[0]}=PUBLISHED"
         )
     # the deepest first: one place may lie in the folder of another
-    for place, path in sorted(found.items(), key=lambda item: -len(PurePosixPath(str(item[1])).parts)):
-        assert path is not None
+    for place, path in sorted(found.items(), key=lambda item: -len(item[1].parts)):
         (root / place).parent.mkdir(parents=True, exist_ok=True)
         path.rename(root / place)
 

@@ -41,15 +41,15 @@ def read_text(path: Path, error: type[AmfError] = DataError) -> str:
         ) from fault
 
 
-def read_json(path: Path, error: type[AmfError] = DataError) -> Any:
-    """Read a JSON file; raises as `read_text`, and where it is not JSON."""
-    text = read_text(path, error)
+def read_json(path: Path) -> Any:
+    """Read a JSON file; raises DataError as `read_text`, and where it is not JSON."""
+    text = read_text(path)
     try:
         return json.loads(text)
     except RecursionError as fault:
-        raise error(f"{path} is nested too deeply to be read") from fault
+        raise DataError(f"{path} is nested too deeply to be read") from fault
     except ValueError as fault:
-        raise error(f"{path} is not JSON: {fault}") from fault
+        raise DataError(f"{path} is not JSON: {fault}") from fault
 
 
 class _Loader(yaml.SafeLoader):
@@ -77,17 +77,17 @@ _Loader.yaml_implicit_resolvers = {
 _Loader.add_implicit_resolver(_BOOL, re.compile("(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
 
 
-def read_yaml(path: Path, error: type[AmfError] = RecipeError) -> Any:
-    """Read a YAML file; raises as `read_text`, and where it is not YAML or gives a key twice."""
+def read_yaml(path: Path) -> Any:
+    """Read a recipe; raises RecipeError as `read_text`, and where it is not YAML or gives a key twice."""
     if path.suffix.lower() in (".csv", ".tsv", ".parquet"):
-        raise error(f"{path} is a table, expected a recipe, a YAML file")
-    text = read_text(path, error)
+        raise RecipeError(f"{path} is a table, expected a recipe, a YAML file")
+    text = read_text(path, RecipeError)
     try:
         return yaml.load(text, Loader=_Loader)
     except RecursionError as fault:
-        raise error(f"{path} is nested too deeply to be read") from fault
+        raise RecipeError(f"{path} is nested too deeply to be read") from fault
     except Exception as fault:  # besides its own errors, PyYAML lets through those of int, date and others
-        raise error(f"{path} is not valid YAML: {fault}") from fault
+        raise RecipeError(f"{path} is not valid YAML: {fault}") from fault
 
 
 def read_csv(path: Path, numbers: Iterable[str] = ()) -> tuple[list[str], list[list[str]]]:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from amf.data.loading import read_json
 from amf.data.patches import file_of, read_patches
 from amf.data.table import REMOVED_COLUMNS, remove_identical, stack, table_hash
-from amf.errors import DataError, account
+from amf.errors import DataError
 from amf.files import write_text, written_whole
 from amf.model.cores import available_cores
 from amf.model.digest import file_digest
@@ -161,7 +161,6 @@ def _without(table: DataFrame, hashes: list[str], faults: dict[int, str]) -> tup
     bad = np.isin(np.arange(len(table)), list(faults))
     unusable = table[bad].assign(reason=UNUSABLE_IMAGE, detail=[faults[row] for row in sorted(faults)])
     rows, identical = remove_identical(table[~bad], [hashes[row] for row in np.flatnonzero(~bad)])
-    account("images of the table", len(table), len(rows), len(unusable) + len(identical))
     return rows, stack([unusable, identical])
 
 

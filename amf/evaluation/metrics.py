@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 from pandas import DataFrame
 from sklearn.metrics import accuracy_score, confusion_matrix, recall_score, roc_auc_score
 
+BINS = 10
 METRICS = ["sensitivity", "specificity", "balanced_accuracy", "accuracy", "roc_auc"]
 
 
@@ -75,14 +76,14 @@ def confusion(label: NDArray[np.int64], predicted: NDArray[np.int64]) -> dict[st
     return {"tp": tp, "fn": fn, "fp": fp, "tn": tn}
 
 
-def reliability(label: NDArray[np.int64], confidence: NDArray[np.float64], bins: int = 10) -> DataFrame:
+def reliability(label: NDArray[np.int64], confidence: NDArray[np.float64]) -> DataFrame:
     """Stated against observed frequency of AMF in bins of equal width over [0, 1].
 
     Returns
     -------
     One row a bin that holds figures: count, confidence (mean) and atypical (share of AMF).
     """
-    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)  # 1.0 belongs to the last bin
+    bin_of = np.minimum((confidence * BINS).astype(int), BINS - 1)  # 1.0 belongs to the last bin
     return (
         DataFrame({"bin": bin_of, "confidence": confidence, "atypical": label.astype(float)})
         .groupby("bin")
@@ -90,17 +91,15 @@ def reliability(label: NDArray[np.int64], confidence: NDArray[np.float64], bins:
     )
 
 
-def calibration_error(
-    label: NDArray[np.int64], confidence: NDArray[np.float64], bins: int = 10
-) -> dict[str, float]:
+def calibration_error(label: NDArray[np.int64], confidence: NDArray[np.float64]) -> dict[str, float]:
     """Expected calibration error (mean gap of the reliability bins, weighted by count) and Brier score.
 
     The bins run over P(atypical), not over the confidence in the chosen class.
     """
-    table = reliability(label, confidence, bins)
+    table = reliability(label, confidence)
     gaps = (table["confidence"] - table["atypical"]).abs()
     return {
         "expected_calibration_error": float((gaps * table["count"]).sum() / len(label)),
-        "bins": bins,
+        "bins": BINS,
         "brier_score": float(np.mean((confidence - label) ** 2)),
     }

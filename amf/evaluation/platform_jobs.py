@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, Field, TypeAdapter, ValidationE
 
 from amf.data.loading import read_json
 from amf.data.schema import first_fault
-from amf.errors import DataError, account
+from amf.errors import DataError
 from amf.inference.sockets import INPUT_SOCKET, OUTPUT_SOCKET, socket_of
 
 JOBS, TRUTH = "predictions.json", "ground_truth.json"
@@ -72,7 +72,6 @@ def read_jobs(folder: Path, truth_path: Path) -> tuple[DataFrame, list[str], lis
         parts.append(own.assign(predicted=predicted, confidence=[output.confidence for output in outputs]))
     without_truth = [image for image in seen.values() if image not in truths]
     without_job = [image for image in truths if image not in seen.values()]
-    account(f"images of {truth_path}", len(truths), len(seen) - len(without_truth), len(without_job))
     columns = ["image", "page", "label", "predicted", "confidence", "domain"]
     return concat(parts, ignore_index=True)[columns], without_truth, without_job
 

@@ -20,7 +20,7 @@ from amf.experiments.lodo import BY_SLIDE, Lodo
 from amf.experiments.paper import paper_metrics
 from amf.experiments.plots import draw_calibration, draw_threshold_curve
 from amf.experiments.record import markdown, write_csv
-from amf.experiments.scores import called, fit_scale_and_bias, threshold_costs
+from amf.experiments.scores import REPLICATES, called, fit_scale_and_bias, threshold_costs
 from amf.files import write_text
 from amf.model.bundle import read_spec, write_spec
 from amf.model.classifier import CLASSES
@@ -29,7 +29,6 @@ from amf.model.spec import BundleSpec
 from amf.training.recipe import parse_recipe
 
 CALIBRATION, HELD_OUT = "calibration", "held-out.csv"
-REPLICATES = 2000
 USEFUL_AUC = 0.6
 BY_HAND = " (threshold set by hand)"
 

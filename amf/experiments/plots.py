@@ -1,7 +1,7 @@
 """The experiments' plots, as PNG."""
 
-import textwrap
 from pathlib import Path
+from textwrap import fill
 
 import numpy as np
 from matplotlib.figure import Figure as Plot
@@ -33,7 +33,7 @@ def draw_domain_bars(summary: DataFrame, path: Path) -> None:
     )
     mean, std = summary["BA fitted"][MEAN], summary["BA fitted"][STD]
     axes.axvline(mean, color="black", linewidth=1, linestyle="--", label=f"mean BA {mean:.3f} ± {std:.3f}")
-    axes.set_yticks(place, [_wrapped(f"{name} ({n})") for name, n in domains["n"].items()], fontsize=8)
+    axes.set_yticks(place, [fill(f"{name} ({n})", 30) for name, n in domains["n"].items()], fontsize=8)
     axes.set(xlim=(0, 1.05), xlabel="at the threshold of the other domains")
     plot.legend(loc="outside upper center", ncols=5, fontsize=8, frameon=False)
     _save(plot, path)
@@ -57,9 +57,7 @@ def draw_threshold_curve(
     colors = (ORANGE, SKY, GREEN, RED, PURPLE)
     for number, (name, values) in enumerate(zip(names, curves, strict=True)):
         style = STYLES[number // len(colors) % len(STYLES)]
-        axes.plot(
-            cuts, values, style, color=colors[number % len(colors)], linewidth=1, label=_wrapped(name, 60)
-        )
+        axes.plot(cuts, values, style, color=colors[number % len(colors)], linewidth=1, label=fill(name, 60))
     axes.plot(cuts, np.mean(curves, axis=0), "--", color=BLUE, linewidth=2, label="mean of the domains")
     axes.plot(cuts, curve(np.ones(len(labels), bool)), color="black", linewidth=2, label="all figures pooled")
     axes.axvspan(threshold.low, threshold.high, color="#dddddd", label="95 % of the resampled best cuts")
@@ -92,10 +90,6 @@ def draw_ablation(ours: DataFrame, theirs: DataFrame, path: Path) -> None:
     axes.set_xlabel("difference in balanced accuracy to the baseline (bars: std of the cell over the folds)")
     axes.legend()
     _save(plot, path)
-
-
-def _wrapped(name: str, width: int = 30) -> str:
-    return textwrap.fill(name, width)
 
 
 def _save(plot: Plot, path: Path) -> None:

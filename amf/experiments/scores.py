@@ -19,6 +19,7 @@ from amf.evaluation.threshold import fit_threshold
 from amf.experiments.paper import THRESHOLD, paper_metrics
 from amf.experiments.record import MEAN, STD, with_mean_and_std
 
+REPLICATES = 2000
 MAX_SCALE = 20.0
 """Bound of temperature and of its inverse: logits that separate the classes would have an infinite scale."""
 DEFINITIONS = """BA is the mean of AMF recall and NMF recall. "at 0.5": atypical from sigmoid(logit) = 0.5 on,
@@ -137,7 +138,7 @@ def ranking(summaries: Mapping[str, DataFrame]) -> DataFrame:
     return table.sort_values(f"BA fitted: {MEAN}", ascending=False, kind="stable")
 
 
-def compare_lodo(a: DataFrame, b: DataFrame, replicates: int = 2000, seed: int = 0) -> tuple[DataFrame, str]:
+def compare_lodo(a: DataFrame, b: DataFrame) -> tuple[DataFrame, str]:
     """Two recipes on the same held-out figures: the difference B − A, paired, at their fitted thresholds.
 
     Parameters
@@ -171,7 +172,7 @@ def compare_lodo(a: DataFrame, b: DataFrame, replicates: int = 2000, seed: int =
         f"B better in {int((difference > 0).sum())} of {len(difference)}."
     ]
     ours, theirs = (Predictions(Path(name), frame) for name, frame in zip("BA", figures[::-1], strict=True))
-    found = bootstrap.compare(ours, theirs, replicates, seed)
+    found = bootstrap.compare(ours, theirs, REPLICATES, seed=0)
     for name, words in (
         ("mean_domain_balanced_accuracy", "mean over domains of the BA at the fitted thresholds"),
         ("balanced_accuracy", "BA of all figures pooled, at the fitted thresholds"),
@@ -180,7 +181,7 @@ def compare_lodo(a: DataFrame, b: DataFrame, replicates: int = 2000, seed: int =
         row = found[name]
         lines.append(
             f"B − A, {words}: {row['difference']:+.3f} (95 % interval {span(row['interval'], signed=True)}, "
-            f"p {p_value(row['p'])}; {bootstrap.resampled_unit(a)} resampled {replicates} times)."
+            f"p {p_value(row['p'])}; {bootstrap.resampled_unit(a)} resampled {REPLICATES} times)."
         )
     return with_mean_and_std(concat([first[["n", "AMF"]], *columns], axis=1)), "\n\n".join(lines)
 
