@@ -44,17 +44,7 @@ Names = Annotated[
 """Columns, of which a single one needs no list."""
 
 
-class Traits(Section):
-    """What a domain is made of, or the domain itself: the same for all figures."""
-
-    tumor: str | None = None
-    scanner: str | None = None
-    origin: str | None = None
-    species: str | None = None
-    domain: str | None = None
-
-
-class Columns(Traits):
+class Columns(Section):
     """The name in the file of each column of the patch table; what is left out is unpublished."""
 
     image: str
@@ -63,6 +53,11 @@ class Columns(Traits):
     votes: Names = ()  # a column an expert, or a single one of all: "110", "AMF; NMF; unsure"
     x: str | None = None
     y: str | None = None
+    tumor: str | None = None
+    scanner: str | None = None
+    origin: str | None = None
+    species: str | None = None
+    domain: str | None = None
     sublabel: str | None = None
 
     @model_validator(mode="after")
@@ -79,6 +74,16 @@ class Columns(Traits):
     def coordinates(self) -> list[str]:
         """The columns of x and y, where there are any."""
         return [name for name in (self.x, self.y) if name is not None]
+
+
+class Traits(Section):
+    """What is the same for all figures."""
+
+    tumor: str | None = None
+    scanner: str | None = None
+    origin: str | None = None
+    species: str | None = None
+    domain: str | None = None
 
 
 TRAITS, NOTHING_CONSTANT = tuple(Traits.model_fields), Traits()
