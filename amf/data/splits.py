@@ -138,5 +138,6 @@ def published_amibr_split(table: DataFrame, csv: Path) -> Split:
     return Split("AMi-Br published", np.flatnonzero(train), np.flatnonzero(amibr & ~train))
 
 
-def _split(name: str, table: DataFrame, held_out: NDArray[np.integer]) -> Split:
-    return Split(name, np.setdiff1d(np.arange(len(table)), held_out), np.sort(held_out).astype(np.int64))
+def _split(name: str, table: DataFrame, held_out: NDArray[np.intp]) -> Split:
+    mask = np.isin(np.arange(len(table)), held_out)
+    return Split(name, np.flatnonzero(~mask), np.flatnonzero(mask))

@@ -41,6 +41,9 @@ class Truth(BaseModel):
     tumordomains: list[int | str]
 
 
+JOB_LIST, OUTPUTS, TRUTHS = TypeAdapter(list[Any]), TypeAdapter(list[Output]), TypeAdapter(list[Truth])
+
+
 def read_jobs(folder: Path, truth_path: Path) -> tuple[DataFrame, list[str], list[str]]:
     """Read the outputs of all jobs whose truth is known.
 
@@ -54,10 +57,10 @@ def read_jobs(folder: Path, truth_path: Path) -> tuple[DataFrame, list[str], lis
     DataError : a file is missing or malformed, or the organisers would refuse an output.
     """
     truth = truth_table(truth_path)
-    truths = dict(list(truth.groupby("image", sort=False)))
+    truths = {str(image): own for image, own in truth.groupby("image", sort=False)}
     parts = [truth[:0].assign(predicted=0, confidence=0.0)]
     seen: dict[str, str] = {}  # job -> its image
-    for number, job in enumerate(_read_list(folder / JOBS, dict)):
+    for number, job in enumerate(_read_list(folder / JOBS, JOB_LIST)):
         pk, image, output_path = _job_sockets(job, f"{folder / JOBS}, job {number}")
         if pk in seen or image in seen.values():
             raise DataError(f"job {pk} ({image}) is a second one of that name or image, expected one each")
@@ -65,7 +68,7 @@ def read_jobs(folder: Path, truth_path: Path) -> tuple[DataFrame, list[str], lis
         if image not in truths:
             continue
         path, own = folder / pk / "output" / output_path, truths[image]
-        outputs = _read_list(path, Output)
+        outputs = _read_list(path, OUTPUTS)
         if len(outputs) != len(own):
             raise DataError(f"{path} ({image}) holds {len(outputs)} predictions, the truth {len(own)}")
         predicted = [CLASS[output.word] for output in outputs]
@@ -85,7 +88,7 @@ def truth_table(path: Path) -> DataFrame:
     """The organisers' ground truth as a table, one row a figure: image, page, label (1 = AMF), domain."""
     rows: list[tuple[str, int, int, int | str]] = []
     seen: set[str] = set()
-    for entry in _read_list(path, Truth):
+    for entry in _read_list(path, TRUTHS):
         labels, domains = entry.labels, entry.tumordomains
         if entry.image in seen:
             raise DataError(f"{path} lists {entry.image} twice, expected one entry an image")
@@ -110,8 +113,8 @@ def _job_sockets(job: Any, where: str) -> tuple[str, str, str]:
         raise DataError(f"{where}: one of its sockets {error}") from error
 
 
-def _read_list(path: Path, kind: type[T]) -> list[T]:
+def _read_list(path: Path, kind: TypeAdapter[list[T]]) -> list[T]:
     try:
-        return TypeAdapter(list[kind]).validate_python(read_json(path))  # type: ignore[valid-type]
+        return kind.validate_python(read_json(path))
     except ValidationError as error:
         raise DataError(f"{path}: {first_fault(error)}") from None
