@@ -69,6 +69,14 @@ def pages() -> NDArray[np.uint8]:
 
 
 @pytest.fixture
+def output(tmp_path: Path) -> Path:
+    """An empty folder for a job's answer."""
+    folder = tmp_path / "output"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
 def make_bundle(tmp_path: Path) -> Callable[..., Path]:
     """Write a bundle of small random members and return its folder."""
 
@@ -87,24 +95,14 @@ def make_bundle(tmp_path: Path) -> Callable[..., Path]:
     ) -> Path:
         if arguments is None:
             arguments = {"widths": [8, 16], "blocks": [1, 1]}
-        specs, weights, head = [], [], HeadSpec(hidden)
+        head, image = HeadSpec(hidden), image or BACKBONES[backbone].image
+        member = MemberSpec(backbone, arguments, head, image, views, "a.safetensors", "", dtype)
+        weights = []
         for seed in range(members):
             torch.manual_seed(seed)
-            model = Classifier(backbone, arguments, head)
-            spec = MemberSpec(
-                backbone,
-                arguments,
-                head,
-                image or BACKBONES[backbone].image,
-                views,
-                "a.safetensors",
-                "",
-                dtype,
-            )
-            specs.append(spec)
-            weights.append(model.state_dict())
+            weights.append(Classifier(backbone, arguments, head).state_dict())
         fitted_on = "nothing: random weights"
-        spec = BundleSpec(name, temperature, threshold, fitted_on, tuple(specs), bias)
+        spec = BundleSpec(name, temperature, threshold, fitted_on, (member,) * members, bias)
         bundle.write(tmp_path / name, spec, weights)
         return tmp_path / name
 

@@ -6,29 +6,27 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
 
 from amf.bulk import parts
 from amf.cli import main as amf
+from test.support.drawn import draw_patch
+from test.support.fixtures import Make, Patch
 from test.support.jobs import save_tiff
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """21 patches and one stack of 3 pages below `images`, distinct noise each."""
-    generator = np.random.default_rng(0)
     images = tmp_path / "images"
-    (images / "sub").mkdir(parents=True)
     for number in range(21):
-        path = images / ("sub" if number % 2 else "") / f"{number:02}.png"
-        pixels = generator.integers(0, 256, (128, 128, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(path, compress_level=1)
-    save_tiff(images / "stack.tiff", generator.integers(0, 256, (3, 128, 128, 3), dtype=np.uint8))
+        draw_patch(images / ("sub" if number % 2 else "") / f"{number:02}.png", seed=number)
+    pages = np.random.default_rng(21).integers(0, 256, (3, 128, 128, 3), dtype=np.uint8)
+    save_tiff(images / "stack.tiff", pages)
     return images
 
 
 @pytest.fixture
-def predict(make_bundle: Callable[..., Path]) -> Callable[..., pd.DataFrame | None]:
+def predict(make_bundle: Make) -> Callable[..., pd.DataFrame | None]:
     """`amf predict`; gives the CSV that it wrote, if it wrote one."""
     ours: list[Path] = []
 
@@ -45,5 +43,5 @@ def predict(make_bundle: Callable[..., Path]) -> Callable[..., pd.DataFrame | No
 
 
 @pytest.fixture
-def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_chunks(monkeypatch: Patch) -> None:
     monkeypatch.setattr(parts, "CHUNK_PAGES", 4)

@@ -2,7 +2,6 @@
 
 import gzip
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 from amf.bulk.answers import Answers, read_answers
 from amf.bulk.geojson import BUNDLE, CLASSIFICATION, IMAGE, MEASUREMENT, THRESHOLD
 from amf.errors import DataError
+from test.support.fixtures import Make
 
 CONFIDENCES = [0.19, 0.26, 0.3, 0.99]
 NO_BUNDLE = Path("no bundle is needed")
@@ -20,29 +20,24 @@ NO_BUNDLE = Path("no bundle is needed")
 def features(threshold: float | None = 0.2) -> list[dict[str, Any]]:
     """Four figures of one slide as `amf slide` writes them; the model calls the first one normal."""
     named = {} if threshold is None else {THRESHOLD: repr(threshold)}
-    return [
-        {
-            "type": "Feature",
-            "id": f"figure {number}",
-            "geometry": {"type": "Point", "coordinates": [75.0 + number, 81.0]},
-            "properties": {
-                "objectType": "detection",
-                "classification": CLASSIFICATION["atypical" if confidence >= 0.2 else "normal"],
-                "measurements": {MEASUREMENT: confidence},
-                "metadata": {
-                    BUNDLE: "0123 members=1",
-                    IMAGE: f"s.tif#x={75 + number},y=81,mpp=0.25",
-                    **named,
-                },
-            },
+    found = []
+    for number, confidence in enumerate(CONFIDENCES):
+        image = f"s.tif#x={75 + number},y=81,mpp=0.25"
+        properties = {
+            "objectType": "detection",
+            "classification": CLASSIFICATION["atypical" if confidence >= 0.2 else "normal"],
+            "measurements": {MEASUREMENT: confidence},
+            "metadata": {BUNDLE: "0123 members=1", IMAGE: image, **named},
         }
-        for number, confidence in enumerate(CONFIDENCES)
-    ]
+        geometry = {"type": "Point", "coordinates": [75.0 + number, 81.0]}
+        feature = {"type": "Feature", "geometry": geometry, "properties": properties}
+        found.append({**feature, "id": f"figure {number}"})
+    return found
 
 
 def read(tmp_path: Path, content: Any, model: Path = NO_BUNDLE) -> Answers:
     path = tmp_path / "answers.geojson"
-    path.write_text(json.dumps(content))
+    path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
     return read_answers(path, model)
 
 
@@ -51,19 +46,10 @@ def votes(answers: Answers) -> list[int | None]:
     return vote.astype(object).where(vote.notna(), None).tolist()
 
 
-def test_untouched_answers_hold_no_vote(tmp_path: Path) -> None:
-    answers = read(tmp_path, {"type": "FeatureCollection", "features": features()})
-    assert answers.threshold == 0.2
-    assert answers.figures["predicted"].tolist() == [0, 1, 1, 1]
-    assert answers.figures["confidence"].tolist() == CONFIDENCES
-    assert answers.figures["x"].tolist() == [75, 76, 77, 78]
-    assert votes(answers) == [None] * 4
-    assert answers.notes == []
-
-
 @pytest.mark.parametrize(
     ("given", "vote"),
     [
+        (CLASSIFICATION["atypical"], None),  # untouched
         ({"name": "Normal mitotic figure"}, 0),
         ({"name": "NMF"}, 0),
         ('{"name": "Normal mitotic figure"}', 0),  # GeoPandas
@@ -101,42 +87,35 @@ def as_list(feature: dict[str, Any]) -> dict[str, Any]:
     return {**feature, "properties": {**own, **text}}
 
 
-@pytest.mark.parametrize("form", ["array", "sorted", "text", "child", "gzip"])
+COLLECTION = {"type": "FeatureCollection", "features": features()}
+PARENT = {"type": "Feature", "geometry": None, "properties": {"childObjects": features()}}
+FORMS: dict[str, Any] = {
+    "collection": COLLECTION,
+    "array": features(),
+    "sorted": json.dumps(COLLECTION, sort_keys=True).encode(),
+    "text": {**COLLECTION, "features": [as_list(feature) for feature in features()]},
+    "child": [PARENT],
+    "gzip": gzip.compress(json.dumps(COLLECTION).encode()),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_forms_of_geojson(tmp_path: Path, form: str) -> None:
-    whole: Any = {"type": "FeatureCollection", "features": features()}
-    if form == "array":
-        whole = whole["features"]
-    elif form == "sorted":
-        whole = json.loads(json.dumps(whole, sort_keys=True))
-    elif form == "text":
-        whole["features"] = [as_list(feature) for feature in whole["features"]]
-    elif form == "child":
-        region = {"type": "Feature", "geometry": None, "properties": {"childObjects": features()}}
-        whole = [region]
-    if form == "gzip":
-        path = tmp_path / "answers.geojson.gz"
-        path.write_bytes(gzip.compress(json.dumps(whole).encode()))
-        answers = read_answers(path, NO_BUNDLE)
-    else:
-        answers = read(tmp_path, whole)
+    answers = read(tmp_path, FORMS[form])
     assert answers.figures["confidence"].tolist() == CONFIDENCES
-    assert answers.notes == (["1 features of " + str(tmp_path / "answers.geojson") + " were never scored."]
-                             if form == "child" else [])  # fmt: skip
+    assert answers.figures["x"].tolist() == [75, 76, 77, 78]
+    unscored = f"1 features of {tmp_path / 'answers.geojson'} were never scored."
+    assert answers.notes == ([unscored] if form == "child" else [])
 
 
-def test_a_single_feature(tmp_path: Path) -> None:
+def test_a_single_feature_and_two_at_one_place(tmp_path: Path) -> None:
     assert read(tmp_path, features()[2]).figures["id"].tolist() == ["figure 2"]
-
-
-def test_two_figures_at_one_place_are_two(tmp_path: Path) -> None:
     twice = read(tmp_path, features() + features()).figures
     assert len(twice) == 8
     assert not twice.duplicated(["image", "id"]).any()
 
 
-def test_threshold_of_the_bundle_where_none_is_named(
-    tmp_path: Path, make_bundle: Callable[..., Path]
-) -> None:
+def test_threshold_of_the_bundle_where_none_is_named(tmp_path: Path, make_bundle: Make) -> None:
     answers = read(tmp_path, features(threshold=None), make_bundle(threshold=0.28))
     assert answers.threshold == 0.28
     assert answers.figures["predicted"].tolist() == [0, 0, 1, 1]
@@ -153,8 +132,7 @@ def test_tables(tmp_path: Path, suffix: str) -> None:
         path.write_text(table.to_json(orient="records"))
     else:
         table.to_csv(path, index=False) if suffix == ".csv" else table.to_parquet(path)
-    answers = read_answers(path, NO_BUNDLE)
-    assert votes(answers) == [None, None, 0, None]
+    assert votes(read_answers(path, NO_BUNDLE)) == [None, None, 0, None]
 
 
 @pytest.mark.parametrize(

@@ -6,26 +6,18 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 
 from amf.bulk.items import Item, find_items, printable
-from amf.cli import main as amf
 from amf.errors import AccountingError, DataError, JobError, account
 from amf.inference.predict import Predictor
+from test.support.drawn import draw_patch
+from test.support.fixtures import Capture, Patch
 
-Make = Callable[..., Path]
 Predict = Callable[..., pd.DataFrame | None]
-
-
-def save(path: Path, seed: int = 0) -> None:
-    pixels = np.random.default_rng(seed).integers(0, 256, (128, 128, 3), dtype=np.uint8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path, compress_level=1)
 
 
 def reported(output: Path) -> dict[str, str]:
@@ -43,15 +35,12 @@ def test_images_are_named_relative_to_their_folder(folder: Path) -> None:
     assert {item.image for item in found} >= {"sub/01.png", "stack.tiff"}
 
 
-def test_inputs_may_be_globs_files_and_tables(folder: Path, tmp_path: Path) -> None:
-    assert len(find_items([str(folder / "**" / "*.png")])) == 21
-    assert [item.path for item in find_items([str(folder / "00.png")])] == [folder / "00.png"]
+def test_inputs_may_be_tables(folder: Path, tmp_path: Path) -> None:
     rows = {"image": ["00.png", "sub/01.png"], "label": [0, 1], "slide": ["007", None], "x": [1, 2]}
+    pd.DataFrame(rows).to_csv(tmp_path / "t.csv", index=False)
+    pd.DataFrame(rows).to_parquet(tmp_path / "t.parquet")
     for name in ("t.csv", "t.parquet"):
-        path = tmp_path / name
-        table = pd.DataFrame(rows)
-        table.to_csv(path, index=False) if name == "t.csv" else table.to_parquet(path)
-        items = find_items([str(path)], root=folder)
+        items = find_items([str(tmp_path / name)], root=folder)
         assert items[0] == Item("00.png", folder / "00.png", {"label": 0, "slide": "007"})
         assert items[1].truth == {"label": 1, "slide": None}
 
@@ -64,24 +53,29 @@ def test_inputs_may_be_globs_files_and_tables(folder: Path, tmp_path: Path) -> N
         (["*.tif"], r"No images found at \*.tif"),
         (["images", "images"], "a second image is named '00.png'"),
         (["t.csv", "images"], "expected inputs with the same columns"),
+        (["list.parquet"], r"'slide' of the inputs holds \w+, expected text or numbers"),
+        (["number.parquet", "text.csv"], "holds int and str"),
     ],
 )
 def test_inputs_that_are_refused(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: list[str], message: str
+    folder: Path, tmp_path: Path, monkeypatch: Patch, given: list[str], message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "t.csv").write_text("image,label\nimages/00.png,0\n")
+    (tmp_path / "text.csv").write_text("image,slide\nb.png,7\n")
+    pq.write_table(pa.table({"image": ["a.png"], "slide": [7]}), "number.parquet")
+    pq.write_table(pa.table({"image": ["a.png"], "slide": [[1, 2]]}), "list.parquet")
     with pytest.raises(DataError, match=message):
         find_items(given)
 
 
 def test_a_folder_is_scored_or_reported_to_the_last_entry(
-    tmp_path: Path, predict: Predict, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, predict: Predict, capsys: Capture
 ) -> None:
     images = tmp_path / "images"
-    save(images / "good.png")
-    save(tmp_path / "elsewhere" / "linked.png", seed=1)
+    draw_patch(images / "good.png")
+    draw_patch(tmp_path / "elsewhere" / "linked.png", seed=1)
     (images / "more").symlink_to(tmp_path / "elsewhere")
     (images / "gone.png").symlink_to(images / "nowhere.png")
     (images / "gone").symlink_to(images / "nowhere")
@@ -103,9 +97,9 @@ def test_a_folder_is_scored_or_reported_to_the_last_entry(
     assert said.err.splitlines()[-1].startswith("5 of 7 files could not be scored")
 
 
-def test_a_folder_that_cannot_be_listed_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    save(tmp_path / "images" / "a" / "good.png")
-    save(tmp_path / "images" / "locked" / "lost.png")
+def test_a_folder_that_cannot_be_listed_is_reported(tmp_path: Path, monkeypatch: Patch) -> None:
+    draw_patch(tmp_path / "images" / "a" / "good.png")
+    draw_patch(tmp_path / "images" / "locked" / "lost.png")
     original = os.scandir
 
     def scandir(path: str) -> object:
@@ -120,9 +114,9 @@ def test_a_folder_that_cannot_be_listed_is_reported(tmp_path: Path, monkeypatch:
         found[1].read()
 
 
-def test_patterns_match_as_the_shell_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_patterns_match_as_the_shell_does(tmp_path: Path, monkeypatch: Patch) -> None:
     for name in ("a.png", "b/a.png", "b/c/a.png", "b/c/d.jpg", "b/.hidden.png", "b/[x].png"):
-        save(tmp_path / name)
+        draw_patch(tmp_path / name)
     monkeypatch.chdir(tmp_path)
     for pattern, expected in {
         "*.png": ["a.png"],
@@ -142,10 +136,8 @@ def test_a_name_that_is_not_utf_8_is_scored_and_reported(
     tmp_path: Path, predict: Predict, suffix: str
 ) -> None:
     images = tmp_path / "images"
-    save(images / "a.png")
-    for name in (b"caf\xe9.png", b"bad\xff.png"):
-        (images / "a.png").rename(os.fsdecode(os.fsencode(images) + b"/" + name))
-        save(images / "a.png")
+    draw_patch(images / "a.png")
+    draw_patch(Path(os.fsdecode(os.fsencode(images) + b"/caf\xe9.png")))
     Path(os.fsdecode(os.fsencode(images) + b"/bad\xff.png")).write_bytes(b"no picture")
     output = tmp_path / f"p{suffix}"
     predict(output, images, code=2)
@@ -160,7 +152,7 @@ def test_a_name_that_is_not_utf_8_is_scored_and_reported(
 def test_columns_keep_their_type_in_every_format(tmp_path: Path, predict: Predict, suffix: str) -> None:
     columns: dict[str, list[object]] = {"label": [1, None], "slide": ["007", "008"], "domain": [True, False]}
     for name in ("a.png", "b.png"):
-        save(tmp_path / name)
+        draw_patch(tmp_path / name)
     given = pa.table({"image": ["a.png", "b.png"], **columns})
     pq.write_table(given, tmp_path / "t.parquet")
     output = tmp_path / f"p{suffix}"
@@ -191,12 +183,7 @@ def test_columns_keep_their_type_in_every_format(tmp_path: Path, predict: Predic
     ],
 )
 def test_a_table_that_cannot_be_passed_on_is_refused_before_the_scoring(
-    tmp_path: Path,
-    predict: Predict,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    table: str | bytes,
-    message: str,
+    tmp_path: Path, predict: Predict, monkeypatch: Patch, capsys: Capture, table: str | bytes, message: str
 ) -> None:
     monkeypatch.setattr(Predictor, "logits", lambda *given: pytest.fail("scored before it was refused"))
     (tmp_path / "t.csv").write_bytes(table if isinstance(table, bytes) else table.encode())
@@ -205,35 +192,15 @@ def test_a_table_that_cannot_be_passed_on_is_refused_before_the_scoring(
     assert not list(tmp_path.glob("*p.parquet*"))
 
 
-def test_tables_may_be_as_others_write_them(folder: Path, tmp_path: Path, make_bundle: Make) -> None:
-    (tmp_path / "t.csv").write_text("File;Label;tumour\nimages\\00.png;AMF;a\nimages\\sub\\01.png;False;b\n")
-    command = ["predict", str(tmp_path / "t.csv"), "--column", "image=file", "--column", "domain=tumour"]
-    output = tmp_path / "p.csv"
-    assert amf([*command, "--model", str(make_bundle()), "--output", str(output)]) == 0
-    table = pd.read_csv(output)
-    assert table["label"].tolist() == [1, 0]
-    assert table["domain"].tolist() == ["a", "b"]
-
-
-def test_a_column_of_two_types_is_refused(tmp_path: Path) -> None:
-    pq.write_table(pa.table({"image": ["a.png"], "slide": [[1, 2]]}), tmp_path / "t.parquet")
-    with pytest.raises(DataError, match=r"'slide' of the inputs holds \w+, expected text or numbers"):
-        find_items([str(tmp_path / "t.parquet")])
-    (tmp_path / "u.csv").write_text("image,slide\nb.png,7\n")
-    pq.write_table(pa.table({"image": ["a.png"], "slide": [7]}), tmp_path / "t.parquet")
-    with pytest.raises(DataError, match="holds int and str"):
-        find_items([str(tmp_path / "t.parquet"), str(tmp_path / "u.csv")])
-
-
 def test_command_refuses_before_it_works(
-    folder: Path, tmp_path: Path, predict: Predict, capsys: pytest.CaptureFixture[str]
+    folder: Path, tmp_path: Path, predict: Predict, capsys: Capture
 ) -> None:
+    (tmp_path / "there.json").write_text("")
     for output, used, code, message in [
         ("there.json", None, 2, "exists already"),
         ("p.xlsx", None, 2, "unsupported output suffix, expected one of .csv, .parquet, .json"),
         ("p.csv", tmp_path / "none", 3, "bundle.json cannot be read"),
     ]:
-        (tmp_path / "there.json").write_text("")
         predict(tmp_path / output, folder, model=used, code=code)
         assert message in capsys.readouterr().err
     assert not (tmp_path / "p.csv").exists()

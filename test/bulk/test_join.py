@@ -1,26 +1,19 @@
 """Shares of the work, each in a process of its own, and one output from all of them."""
 
-import os
-import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from amf.bulk import join as joining
 from amf.bulk.parts import read_part
 from amf.bulk.shares import Share, share_named
 from amf.cli import main as amf
 from amf.errors import DataError
+from test.support.fixtures import Capture, Make, Patch
 from test.support.paths import ROOT
-from test.support.processes import in_a_child
-
-Make = Callable[..., Path]
-Predict = Callable[..., pd.DataFrame]
 
 pytestmark = pytest.mark.usefixtures("small_chunks")
 
@@ -56,17 +49,8 @@ def test_joined_shares_are_the_table_of_one_process(
     assert all(Path(part).exists() for part in given)
 
 
-def test_formats_hold_the_same(command: list[str], whole: bytes, tmp_path: Path) -> None:
-    expected = pd.read_csv(tmp_path / "whole.csv")
-    given = score(command, tmp_path / "p.csv", "1/2", "2/2")
-    for name, read in [("p.parquet", pd.read_parquet), ("p.json", pd.read_json)]:
-        assert amf(["join", *given, "--output", str(tmp_path / name)]) == 0
-        found = read(tmp_path / name).astype({"page": float})
-        pd.testing.assert_frame_equal(found, expected, check_exact=name != "p.json", check_dtype=False)
-
-
 def test_what_does_not_belong_together_is_not_joined(
-    command: list[str], folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    command: list[str], folder: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     first, third = score(command, tmp_path / "p.csv", "1/3", "3/3")
     (other,) = score([*command[:1], str(folder / "sub"), *command[2:]], tmp_path / "o.csv", "2/3")
@@ -92,18 +76,21 @@ def test_what_does_not_belong_together_is_not_joined(
     assert not (tmp_path / "joined.csv").exists()
 
 
-def test_faults_of_all_shares_are_listed_once_joined(
-    command: list[str], folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_faults_of_all_shares_are_listed_once_joined_and_formats_hold_the_same(
+    command: list[str], folder: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     for name in ("03.png", "sub/17.png"):
         (folder / name).write_text("no picture")
-    given = score(
-        command, tmp_path / "p.csv", "1/2", "2/2"
-    )  # each is done: a share with faults is no failure
-    assert amf(["join", *given, "--output", str(tmp_path / "p.csv")]) == 2
-    assert "2 of 23 files could not be scored" in capsys.readouterr().err
-    assert pd.read_csv(tmp_path / "p.errors.csv")["image"].tolist() == ["03.png", "sub/17.png"]
-    assert len(pd.read_csv(tmp_path / "p.csv")) == 23
+    given = score(command, tmp_path / "p.csv", "1/2", "2/2")  # a share with faults is done all the same
+    tables = []
+    for suffix, read in [("csv", pd.read_csv), ("parquet", pd.read_parquet), ("json", pd.read_json)]:
+        assert amf(["join", *given, "--output", str(tmp_path / f"p.{suffix}")]) == 2
+        assert "2 of 23 files could not be scored" in capsys.readouterr().err
+        assert pd.read_csv(tmp_path / "p.errors.csv")["image"].tolist() == ["03.png", "sub/17.png"]
+        tables.append(read(tmp_path / f"p.{suffix}").astype({"page": float}))
+    assert len(tables[0]) == 23
+    for other in tables[1:]:
+        pd.testing.assert_frame_equal(other, tables[0], check_dtype=False)
 
 
 @pytest.mark.parametrize("text", ["0/2", "3/2", "1", "1/0", "-1/2", "1/2/3", "a/b", ""])
@@ -112,14 +99,8 @@ def test_what_is_no_share_is_refused(text: str) -> None:
         share_named(text)
 
 
-def test_shares_are_all_of_the_work_each_once() -> None:
-    for count in range(1, 9):
-        shares = [Share(number, count).of(range(7)) for number in range(1, count + 1)]
-        assert sorted(thing for share in shares for thing in share) == [*range(7)]
-
-
 def test_two_processes_with_one_share_do_no_harm(
-    command: list[str], whole: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    command: list[str], whole: bytes, tmp_path: Path, capsys: Capture
 ) -> None:
     """The second began while the first had scored some, and both went on to the end."""
     (part,) = score(command, tmp_path / "p.csv", "1/1")
@@ -132,21 +113,8 @@ def test_two_processes_with_one_share_do_no_harm(
     assert "p.csv exists already" in capsys.readouterr().err
 
 
-def test_a_kill_in_the_middle_of_the_join_leaves_no_table(
-    command: list[str], whole: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    given = score(command, tmp_path / "p.csv", "1/1")
-    with monkeypatch.context() as killed:
-        killed.setattr(joining, "_write_table", lambda *given: os.kill(os.getpid(), signal.SIGKILL))
-        ended = in_a_child(lambda: joining.join([Path(part) for part in given], tmp_path / "p.csv"))
-    assert ended == -signal.SIGKILL
-    assert not (tmp_path / "p.csv").exists()
-    assert amf([*command, str(tmp_path / "p.csv")]) == 0
-    assert (tmp_path / "p.csv").read_bytes() == whole
-
-
 def test_under_a_launcher_each_rank_scores_its_share(
-    command: list[str], whole: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    command: list[str], whole: bytes, tmp_path: Path, capsys: Capture
 ) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -167,7 +135,7 @@ def test_under_a_launcher_each_rank_scores_its_share(
 
 
 def test_a_share_is_not_asked_for_under_a_launcher(
-    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: list[str], tmp_path: Path, monkeypatch: Patch
 ) -> None:
     from amf.bulk import run
 

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,6 +10,7 @@ import pytest
 from amf.bulk.pairs import Pair, read_pairs
 from amf.cli import main as amf
 from amf.errors import DataError
+from test.support.fixtures import Capture, Make
 from test.support.slides import write_pyramid
 
 CENTRES = [(75, 81), (225, 81), (375, 81)]
@@ -27,10 +27,26 @@ def test_what_a_row_may_say(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("cell", ["0", "-1", "forty", "nan", "101"])
-def test_a_resolution_that_is_none(cell: str, tmp_path: Path) -> None:
-    (tmp_path / "pairs.csv").write_text(f"slide,figures,output,mpp\na.tif,a.csv,o.csv,{cell}\n")
-    with pytest.raises(DataError, match=f"row 1: mpp is '{cell}', expected µm/px from 0.01 to 100"):
+def with_mpp(cell: str) -> tuple[str, str]:
+    return (
+        f"slide,figures,output,mpp\na,b,c.csv,{cell}\n",
+        f"row 1: mpp is '{cell}', expected µm/px from 0.01",
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("slide,figures\na,b\n", "no column 'output'"),
+        ("slide,figures,output\na,b,\n", "row 1 has an empty cell"),
+        ("slide,figures,output\na,b,c.csv\nd,e,c.csv\n", "row 2: .*c.csv is written twice"),
+        ("slide,figures,output\na,b,c.txt\n", "c.txt: unsupported output suffix, expected one of .geojson"),
+        *map(with_mpp, ["0", "-1", "forty", "nan", "101"]),
+    ],
+)
+def test_tables_that_are_refused(content: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "pairs.csv").write_text(content)
+    with pytest.raises(DataError, match=message):
         read_pairs(tmp_path / "pairs.csv")
 
 
@@ -41,7 +57,7 @@ def slide(tmp_path: Path) -> Path:
     return write_pyramid(tmp_path / "slide.tif", canvas, None, levels=1)
 
 
-def test_each_slide_has_its_own_resolution_and_area(slide: Path, tmp_path: Path, make_bundle: Any) -> None:
+def test_each_slide_has_its_own_resolution_and_area(slide: Path, tmp_path: Path, make_bundle: Make) -> None:
     (tmp_path / "f.csv").write_text("x,y\n75,81\n225,81\n375,81\n")
     rows = [("slide.tif", "f.csv", "a.csv", 0.25, "tissue"), ("slide.tif", "f.csv", "b.csv", 0.5, "")]
     table = pd.DataFrame(rows, columns=["slide", "figures", "output", "mpp", "area"])
@@ -56,7 +72,7 @@ def test_each_slide_has_its_own_resolution_and_area(slide: Path, tmp_path: Path,
 
 
 def test_classes_and_boxes_are_chosen(
-    slide: Path, tmp_path: Path, make_bundle: Any, capsys: pytest.CaptureFixture[str]
+    slide: Path, tmp_path: Path, make_bundle: Make, capsys: Capture
 ) -> None:
     annotations = [
         {"id": number, "image_id": 1, "category_id": number, "bbox": [x - 20, y - 20, x + 20, y + 20]}

@@ -11,6 +11,7 @@ from amf.data.packed import open_packed
 from amf.data.sources.base import Figure, table_of
 from amf.data.table import read_table
 from test.support.drawn import draw_patches, drawn_table
+from test.support.fixtures import Capture
 
 RECIPE = """
 sources:
@@ -46,7 +47,7 @@ def run(root: Path, *options: str) -> int:
     return main(["data", str(root.parent / "recipe.yaml"), "--root", str(root), "--out", str(out), *options])
 
 
-def test_amf_data_writes_everything_and_counts_it(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_amf_data_writes_everything_and_counts_it(root: Path, capsys: Capture) -> None:
     assert run(root) == 0
     out = root.parent / "out"
     table, packed = read_table(out / "table.csv"), open_packed(out / "patches.npy")
@@ -64,7 +65,7 @@ def test_amf_data_writes_everything_and_counts_it(root: Path, capsys: pytest.Cap
     assert not list(out.glob("*.partial"))
 
 
-def test_a_bad_image_ends_with_one_sentence(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bad_image_ends_with_one_sentence(root: Path, capsys: Capture) -> None:
     (root / "a" / "drawn" / "0003.png").unlink()
     assert run(root) == 2
     captured = capsys.readouterr()
@@ -81,10 +82,8 @@ def test_a_bad_image_ends_with_one_sentence(root: Path, capsys: pytest.CaptureFi
 
 def test_counts_are_those_of_a_hand_count() -> None:
     rows = [("A", "s1", 1), ("A", "s1", 0), ("A", "s2", 0), ("B", "s3", 1)]
-    figures = [
-        Figure(image=f"{i}.png", dataset="D", slide=slide, label=label, domain=domain)
-        for i, (domain, slide, label) in enumerate(rows)
-    ]
+    named = [{"domain": domain, "slide": slide, "label": label} for domain, slide, label in rows]
+    figures = [Figure(image=f"{i}.png", dataset="D", **row) for i, row in enumerate(named)]
     counts = count_table(table_of(figures), "domain")
     assert counts.to_dict("index") == {
         "A": {"figures": 3, "AMF": 1, "AMF %": 33.3, "slides": 2},

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from PIL import Image
 
 from amf.cli import main
 from amf.data.table import read_table
-from test.support.drawn import draw_patches, drawn_table
+from test.support.drawn import draw_patch, draw_patches, drawn_table
+from test.support.fixtures import Capture, Make
 
 NUMBERS = range(6)
 FLOATS = pd.DataFrame(
@@ -49,16 +49,10 @@ ONE = rows("file,class,case", "fig {n}.png,{word},c0", ("0.0", "1.0"))
     ids=["floats", "own", "semicolons", "yes", "Yes: 1", "Yes: 0", "1.0", "Windows"],
 )
 def test_amf_data_reads(
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    table: str,
-    columns: str,
-    spellings: str,
-    x: int | None,
+    tmp_path: Path, capsys: Capture, table: str, columns: str, spellings: str, x: int | None
 ) -> None:
-    for n, pixels in enumerate(draw_patches(drawn_table(6), tmp_path / "drawn")):
-        (tmp_path / "p").mkdir(exist_ok=True)
-        Image.fromarray(pixels).save(tmp_path / "p" / f"fig {n}.png")
+    for n in NUMBERS:
+        draw_patch(tmp_path / "p" / f"fig {n}.png", seed=n)
     (tmp_path / "labels.csv").write_text(table)
     lines = ["source: generic", "dataset: Lab", "labels: labels.csv", "patches: p", columns, spellings]
     recipe = "sources:\n  - " + "\n    ".join(filter(None, lines)) + "\n"
@@ -72,16 +66,18 @@ def test_amf_data_reads(
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
-def test_amf_predict_reads_paths_of_windows_words_and_other_names(tmp_path: Path, suffix: str) -> None:
+def test_amf_predict_reads_paths_of_windows_words_and_other_names(
+    tmp_path: Path, make_bundle: Make, suffix: str
+) -> None:
     draw_patches(drawn_table(2), tmp_path)
-    table = pd.DataFrame(
-        {"File": [r"drawn\0000.png", r"drawn\0001.png"], "Label": ["NMF", "Atypical mitosis"]}
-    )
+    files, labels = [r"drawn\0000.png", r"drawn\0001.png"], ["NMF", "Atypical mitosis"]
+    table = pd.DataFrame({"File": files, "Label": labels, "tumour": ["a", "b"]})
     if suffix == ".csv":
         table.to_csv(tmp_path / "in.csv", sep=";")
     else:
         table.to_parquet(tmp_path / "in.parquet")
     output = tmp_path / "out.csv"
-    options = ["--output", str(output), "--column", "image=file", "--members", "1", "--views", "1"]
-    assert main(["predict", str(tmp_path / f"in{suffix}"), *options]) == 0
-    assert pd.read_csv(output)["label"].tolist() == [0, 1]
+    options = ["--column", "image=file", "--column", "domain=tumour", "--model", str(make_bundle())]
+    assert main(["predict", str(tmp_path / f"in{suffix}"), "--output", str(output), *options]) == 0
+    written = pd.read_csv(output)
+    assert written[["label", "domain"]].to_numpy().tolist() == [[0, "a"], [1, "b"]]

@@ -1,27 +1,19 @@
 import dataclasses
-from collections.abc import Callable
-from pathlib import Path
 
-import pytest
-from safetensors import safe_open
+from safetensors.torch import load_file
 
 from amf.cli import main as amf
+from amf.commands.inspect import describe
+from amf.model import bundle
 from test.support.bundles import weights_of
+from test.support.fixtures import Capture, Make
 
 
-def test_inspect_says_what_the_bundle_holds(
-    make_bundle: Callable[..., Path], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_inspect_says_what_the_bundle_holds(make_bundle: Make, capsys: Capture) -> None:
     model = make_bundle(name="two", members=2, views=8, temperature=1.5, bias=-0.75, threshold=0.25)
-    with safe_open(weights_of(model), "pt") as file:
-        statistics = ("running_mean", "running_var", "num_batches_tracked")  # buffers, not parameters
-        shapes = [file.get_slice(key).get_shape() for key in file.keys() if not key.endswith(statistics)]  # noqa: SIM118
-    parameters = 0
-    for shape in shapes:
-        count = 1
-        for side in shape:
-            count *= side
-        parameters += count
+    statistics = ("running_mean", "running_var", "num_batches_tracked")  # buffers, not parameters
+    tensors = load_file(weights_of(model)).items()
+    parameters = sum(tensor.numel() for name, tensor in tensors if not name.endswith(statistics))
 
     assert amf(["inspect", str(model)]) == 0
 
@@ -34,9 +26,7 @@ def test_inspect_says_what_the_bundle_holds(
     assert "nothing: random weights" in out
 
 
-def test_inspect_refuses_a_damaged_bundle(
-    make_bundle: Callable[..., Path], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_inspect_refuses_a_damaged_bundle(make_bundle: Make, capsys: Capture) -> None:
     model = make_bundle()
     weights = weights_of(model)
     content = bytearray(weights.read_bytes())
@@ -50,14 +40,9 @@ def test_inspect_refuses_a_damaged_bundle(
     assert f"{weights} has SHA-256" in captured.err
 
 
-def test_nested_provenance_is_printed_a_line_a_value(
-    make_bundle: Callable[..., Path], capsys: pytest.CaptureFixture[str]
-) -> None:
-    from amf.commands.inspect import describe
-    from amf.model import bundle
-
+def test_nested_provenance_is_printed_a_line_a_value(make_bundle: Make) -> None:
     folder = make_bundle()
-    spec = bundle.read_spec(folder)
-    bundle.write_spec(folder, dataclasses.replace(spec, provenance={"metrics": {"test": {"BA": 0.8251234}}}))
+    spec = dataclasses.replace(bundle.read_spec(folder), provenance={"metrics": {"test": {"BA": 0.8251234}}})
+    bundle.write_spec(folder, spec)
     lines = list(describe(folder, bundle.load(folder)))
     assert lines[-3:] == ["  metrics", "    test", "      BA: 0.825123"]

@@ -12,6 +12,7 @@ from amf.cli import main
 from amf.data import fetch, repositories
 from amf.data.repositories import MIRROR
 from amf.data.sources import SOURCES
+from test.support.fixtures import Capture, Patch
 from test.support.loopback import Answer, Server, serve
 from test.support.publishers import COMMIT, MIDOG25, publish_all, zipped
 
@@ -30,7 +31,7 @@ def published() -> Server:
 
 
 @pytest.fixture
-def server(published: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+def server(published: Server, monkeypatch: Patch) -> Iterator[Server]:
     monkeypatch.setattr(pooch.core.time, "sleep", lambda seconds: None)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with serve() as running:
@@ -43,7 +44,7 @@ def fetched(root: Path, *names: str) -> int:
     return main(["fetch", *names, "--root", str(root), "--accept-licence"])
 
 
-def refused(capsys: pytest.CaptureFixture[str], root: Path, *names: str) -> str:
+def refused(capsys: Capture, root: Path, *names: str) -> str:
     """The one sentence of a fetch that fails; nothing is half-written."""
     capsys.readouterr()
     assert fetched(root, *names) == 2
@@ -63,13 +64,8 @@ def test_every_data_set_lands_where_amf_data_reads_it(server: Server, tmp_path: 
     columns = {"image": "file", "label": "class", "slide": "case"}
     lung = {"dataset": "LUNG-MITO", "labels": "LUNG-MITO/labels.csv", "patches": "LUNG-MITO/patches"}
     figures = {}
-    for name, settings in [
-        ("midog25", {}),
-        ("amibr", {}),
-        ("generic", {**lung, "columns": columns}),
-        ("omg_octo", {}),
-        ("midogpp", {}),
-    ]:
+    for name in ("midog25", "amibr", "generic", "omg_octo", "midogpp"):
+        settings = {**lung, "columns": columns} if name == "generic" else {}
         table = SOURCES[name](**settings).read(tmp_path).table
         figures[name] = len(table)
         assert all((tmp_path / image.split("#")[0]).is_file() for image in table["image"])
@@ -77,9 +73,7 @@ def test_every_data_set_lands_where_amf_data_reads_it(server: Server, tmp_path: 
     assert not list((tmp_path / fetch.STORE).iterdir()), "archives are gone once all is in its place"
 
 
-def test_what_is_there_is_taken_without_the_network(
-    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_there_is_taken_without_the_network(server: Server, tmp_path: Path, capsys: Capture) -> None:
     store = tmp_path / fetch.STORE / "midog25"
     store.mkdir(parents=True)
     (store / f"{PATCHES}.zip").write_bytes(body(server, ZIP))
@@ -118,13 +112,7 @@ def test_broken_connections_and_busy_hosts_are_tried_again(server: Server, tmp_p
     ],
 )  # fmt: skip
 def test_a_fault_that_stays_is_one_sentence_and_the_next_run_goes_on(
-    server: Server,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    name: str,
-    path: str,
-    answer: Answer,
-    message: str,
+    server: Server, tmp_path: Path, capsys: Capture, name: str, path: str, answer: Answer, message: str
 ) -> None:
     server.once[path] = [answer] * (fetch.RETRIES + 1)
     assert message in refused(capsys, tmp_path, name)
@@ -133,9 +121,7 @@ def test_a_fault_that_stays_is_one_sentence_and_the_next_run_goes_on(
     assert fetched(tmp_path, name) == 0
 
 
-def test_a_host_out_of_reach_is_one_sentence(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_host_out_of_reach_is_one_sentence(tmp_path: Path, capsys: Capture, monkeypatch: Patch) -> None:
     monkeypatch.setattr(repositories, "RETRIES", 0)
     monkeypatch.setenv(MIRROR, "http://127.0.0.1:9")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
@@ -143,7 +129,7 @@ def test_a_host_out_of_reach_is_one_sentence(
 
 
 def test_a_full_disk_is_one_sentence_before_and_while_it_fills(
-    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    server: Server, tmp_path: Path, capsys: Capture, monkeypatch: Patch
 ) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -162,22 +148,21 @@ def test_a_full_disk_is_one_sentence_before_and_while_it_fills(
 
 
 def test_other_names_are_listed_and_a_mapping_cures_them_without_another_download(
-    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    server: Server, tmp_path: Path, capsys: Capture
 ) -> None:
     sentence = refused(capsys, tmp_path, "lung-mito")
-    assert "nothing that was published is called LUNG-MITO/labels.csv or LUNG-MITO/patches" in sentence
-    assert (
-        "found LUNG-MITO/annotations.csv, LUNG-MITO/crops/*.png (24 files), stMIDOG++/readme.txt" in sentence
-    )
-    assert "say --name LUNG-MITO/labels.csv=PUBLISHED" in sentence
+    for part in (
+        "nothing that was published is called LUNG-MITO/labels.csv or LUNG-MITO/patches",
+        "found LUNG-MITO/annotations.csv, LUNG-MITO/crops/*.png (24 files), stMIDOG++/readme.txt",
+        "say --name LUNG-MITO/labels.csv=PUBLISHED",
+    ):
+        assert part in sentence
     server.log.clear()
     assert fetched(tmp_path, "lung-mito", *LUNG_NAMES) == 0
     assert not [path for path in server.log if path.endswith("/content")]
 
 
-def test_a_licence_is_accepted_by_word_only(
-    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_licence_is_accepted_by_word_only(server: Server, tmp_path: Path, capsys: Capture) -> None:
     assert main(["fetch", "midog25", "--root", str(tmp_path)]) == 2  # no terminal here
     expected = "licence of https://zenodo.org/records/16044804 (cc-by-4.0) has not been accepted"
     assert expected in capsys.readouterr().err
@@ -193,12 +178,10 @@ def test_an_archive_writes_nowhere_else(server: Server, tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("outside.png"))
 
 
-def test_what_amf_fetch_does_not_know_is_named(
-    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    expected = "data set 'midog21' is unknown, expected one of midog25, ami-br"
-    assert expected in refused(capsys, tmp_path, "midog21")
-    assert "--name names 'x.csv', expected one of MIDOG25" in refused(
-        capsys, tmp_path, "midog25", "--name=x.csv=y.csv"
-    )
-    assert "--name is 'x.csv'" in refused(capsys, tmp_path, "midog25", "--name=x.csv")
+def test_what_amf_fetch_does_not_know_is_named(server: Server, tmp_path: Path, capsys: Capture) -> None:
+    for given, message in [
+        (["midog21"], "data set 'midog21' is unknown, expected one of midog25, ami-br"),
+        (["midog25", "--name=x.csv=y.csv"], "--name names 'x.csv', expected one of MIDOG25"),
+        (["midog25", "--name=x.csv"], "--name is 'x.csv'"),
+    ]:
+        assert message in refused(capsys, tmp_path, *given)

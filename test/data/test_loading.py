@@ -62,23 +62,17 @@ def test_cells_are_text_as_written(tmp_path: Path) -> None:
 
 
 def test_parquet_gives_the_same_records_as_csv(tmp_path: Path) -> None:
-    frame = pd.DataFrame(
-        {"file": ["a", "b"], "x": [None, 2.0**53], "y": [0.1, 1 / 3], "label": [True, False], "s": [7, 8]}
-    )
+    columns = {"file": ["a", "b"], "x": [None, 2.0**53], "y": [0.1, 1 / 3], "label": [True, False]}
+    frame = pd.DataFrame({**columns, "s": [7, 8]})
     frame.to_parquet(tmp_path / "t.parquet")
     frame.assign(x=["", "9007199254740992"]).to_csv(tmp_path / "t.csv")
     tables = [read_records(tmp_path / f"t.{kind}", ["x"]) for kind in ("csv", "parquet")]
     assert [row for _, row in tables[0]] == [row for _, row in tables[1]]
-    assert tables[1][1][1] == {
-        "file": "b",
-        "x": "9007199254740992",
-        "y": str(1 / 3),
-        "label": "False",
-        "s": "8",
-    }
+    second = {"file": "b", "x": "9007199254740992", "y": str(1 / 3), "label": "False", "s": "8"}
+    assert tables[1][1][1] == second
     assert read_frame(tmp_path / "t.parquet").dtypes.equals(frame.dtypes)
     frame.set_index("file").to_parquet(tmp_path / "t.parquet")
-    assert read_records(tmp_path / "t.parquet", ["x"])[1][1] == tables[1][1][1]
+    assert read_records(tmp_path / "t.parquet", ["x"])[1][1] == second
     with pytest.raises(DataError, match=r"t\.xlsx is a spreadsheet, expected a table as CSV or Parquet"):
         read_csv(tmp_path / "t.xlsx")
 
@@ -88,14 +82,18 @@ def test_names_in_other_case_and_of_other_people() -> None:
     named = with_names(frame, "t.csv", required=["x", "y"], columns={"image": "file NAME"})
     assert list(named) == ["x", "y", "image", "Y"]
     assert named["image"].tolist() == ["a"]
-    with pytest.raises(
-        DataError, match=r"t\.csv: no column 'label'; it has 'X', 'y', 'File name', 'image', 'Y'"
-    ):
-        with_names(frame, "t.csv", required=["label"])
-    with pytest.raises(DataError, match="no column 'file' or 'label'"):
-        with_names(frame, "t.csv", columns={"label": "file"})
-    with pytest.raises(DataError, match="has the columns 'X', 'x ', expected one 'x'"):
-        with_names(pd.DataFrame({"X": [1], "x ": [1]}), "t.csv", required=["x"])
+    twice = pd.DataFrame({"X": [1], "x ": [1]})
+    for table, asked, message in [
+        (
+            frame,
+            {"required": ["label"]},
+            r"t\.csv: no column 'label'; it has 'X', 'y', 'File name', 'image', 'Y'",
+        ),
+        (frame, {"columns": {"label": "file"}}, "no column 'file' or 'label'"),
+        (twice, {"required": ["x"]}, "has the columns 'X', 'x ', expected one 'x'"),
+    ]:
+        with pytest.raises(DataError, match=message):
+            with_names(table, "t.csv", **asked)
 
 
 def test_paths_of_windows() -> None:

@@ -1,6 +1,5 @@
 """Experts' votes on their way back: joined, counted, into a patch table, as the truth of an evaluation."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,12 @@ from amf.cli import main as amf
 from amf.data.figures import open_figures
 from amf.data.recipe import load_data_recipe
 from amf.data.reviews import COLUMNS, is_review, read_reviews
-from amf.data.splits import group_kfold, leave_one_domain_out
 from amf.errors import DataError
 from amf.evaluation import predictions
 from docs.make_example_report import draw_patch
+from test.support.fixtures import Make
 from test.support.slides import lay, write_pyramid
 
-Make = Callable[..., Path]
 WORDS = {"a": "atypical", "n": "normal", "u": "unsure"}
 
 
@@ -56,13 +54,7 @@ def test_votes_are_joined(three: list[Path]) -> None:
     assert figures["votes"].to_dict() == {
         "0.png": "110", "1.png": "000", "2.png": "10", "3.png": "", "4.png": "1"
     }  # fmt: skip
-    assert figures["label"].astype(object).where(figures["label"].notna(), None).tolist() == [
-        1,
-        0,
-        None,
-        None,
-        1,
-    ]
+    assert figures["label"].fillna(-1).tolist() == [1, 0, -1, -1, 1]
     assert figures.loc["2.png", "detail"] == "Anna AMF, Ben NMF, Cleo -"
     said = " ".join(reviews.notes)
     assert "1 figures are ties; the first is 2.png (Anna AMF, Ben NMF, Cleo -)" in said
@@ -86,11 +78,8 @@ def test_a_later_vote_of_the_same_expert_holds(tmp_path: Path) -> None:
     second = write_votes(tmp_path / "2.csv", "Anna", {"x.png": "a", "0.png": "n"})
     for order in ([first, second], [second, first]):
         reviews = read_reviews(order)
-        assert reviews.figures.set_index("image")["votes"].to_dict() == {
-            "0.png": "0",
-            "1.png": "1",
-            "x.png": "1",
-        }
+        votes = reviews.figures.set_index("image")["votes"].to_dict()
+        assert votes == {"0.png": "0", "1.png": "1", "x.png": "1"}
         assert "1 votes were replaced by a later one" in " ".join(reviews.notes)
 
 
@@ -112,10 +101,10 @@ def test_damaged_votes_are_refused(tmp_path: Path, column: str, value: str, mess
 
 
 def test_from_slides_to_training_data(tmp_path: Path, make_bundle: Make) -> None:
-    """Six slides, two experts, `amf data`: soft labels, ties left out, slides never on both sides."""
+    """Four slides, two experts, `amf data`: soft labels, ties left out."""
     generator = np.random.default_rng(0)
     model, expected = str(make_bundle()), {}
-    for number in range(6):
+    for number in range(4):
         patches = [draw_patch(k % 2, generator) for k in range(8)]
         canvas, centres = lay(patches, columns=3)
         slide = write_pyramid(tmp_path / f"slide{number}.tif", canvas, 0.25)
@@ -130,41 +119,30 @@ def test_from_slides_to_training_data(tmp_path: Path, make_bundle: Make) -> None
                 tmp_path / f"{expert}{number}.csv", expert, dict(zip(table["image"], votes, strict=True)),
                 slide=lambda image: image.split("#")[0], x=lambda image: image.split("=")[1].split(",")[0],
             )  # fmt: skip
-    recipe = {
-        "sources": [
-            {
-                "source": "review",
-                "dataset": f"lab {half}",
-                "votes": [f"{e}{n}.csv" for n in range(3 * half, 3 * half + 3) for e in ("Anna", "Ben")],
-            }
-            for half in (0, 1)
-        ]
-    }
-    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    files = [[f"{expert}{number}.csv" for expert in ("Anna", "Ben")] for number in range(4)]
+    labs = [("lab 0", files[0] + files[1]), ("lab 1", files[2] + files[3])]
+    sources = [{"source": "review", "dataset": lab, "votes": votes} for lab, votes in labs]
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({"sources": sources}))
 
     data = ["data", str(tmp_path / "recipe.yaml"), "--root", str(tmp_path), "--out", str(tmp_path / "out")]
     assert amf(data) == 0
 
     figures = open_figures(tmp_path / "out")
-    assert len(figures.table) == 6 * 6
+    assert len(figures.table) == 4 * 6
     for image, patch in zip(figures.table["image"], figures.patches, strict=True):
         np.testing.assert_array_equal(patch, expected[image])
-    assert figures.label.tolist() == [1, 0, 1, 0, 1, 0] * 6
+    assert figures.label.tolist() == [1, 0, 1, 0, 1, 0] * 4
     assert figures.soft_label.tolist() == figures.label.tolist()
     assert figures.domains == ("lab 0", "lab 1")
     removed = pd.read_csv(tmp_path / "out" / "table.removed.csv")
-    assert removed["reason"].tolist() == ["the experts tie"] * 12
-    assert len(leave_one_domain_out(figures.table)) == 2
-    for split in group_kfold(figures.table, 3, seed=0):
-        sides = [set(figures.table["slide"].iloc[rows]) for rows in (split.train, split.held_out)]
-        assert not sides[0] & sides[1]
-        assert len(sides[0] | sides[1]) == 6
+    assert removed["reason"].tolist() == ["the experts tie"] * 8
+    assert figures.table["slide"].nunique() == 4
 
 
 def test_pages_of_stacks_are_figures_of_one_file(tmp_path: Path) -> None:
     path = write_votes(tmp_path / "v.csv", "Anna", {"s.tif": "a"}, page=lambda _: "1")
-    other = pd.read_csv(path, dtype=str).assign(page="0", vote="normal")
-    pd.concat([pd.read_csv(path, dtype=str), other]).to_csv(path, index=False)
+    table = pd.read_csv(path, dtype=str)
+    pd.concat([table, table.assign(page="0", vote="normal")]).to_csv(path, index=False)
     source = {"source": "review", "dataset": "lab", "votes": ["v.csv"], "images": "stacks"}
     (tmp_path / "r.yaml").write_text(yaml.safe_dump({"sources": [source]}))
     reading = load_data_recipe(tmp_path / "r.yaml").read(tmp_path)
@@ -174,10 +152,10 @@ def test_pages_of_stacks_are_figures_of_one_file(tmp_path: Path) -> None:
 
 
 def test_votes_are_the_truth_of_an_evaluation(three: list[Path], tmp_path: Path) -> None:
-    answers = pd.DataFrame(
-        {"image": [f"{k}.png" for k in (4, 2, 1, 9, 0)], "confidence": [0.1, 0.2, 0.3, 0.4, 0.9]}
+    answers = pd.DataFrame({"image": [f"{k}.png" for k in (4, 2, 1, 9, 0)]})
+    answers = answers.assign(
+        confidence=[0.1, 0.2, 0.3, 0.4, 0.9], **{"class": ["normal"] * 2 + ["atypical"] * 3}
     )
-    answers["class"] = np.where(answers["confidence"] > 0.25, "atypical", "normal")
     answers.to_csv(tmp_path / "answers.csv", index=False)
     assert all(map(is_review, three))
     read = predictions.read(tmp_path / "answers.csv", three)

@@ -12,66 +12,39 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from amf.data.open_slide import open_slide
+from amf.data.patches import read_patches
 from amf.errors import DataError, JobError
-from test.support.slides import lay, write_dicom, write_ome, write_pyramid
+from test.support.slides import lay, smooth_noise, write_dicom, write_ome, write_pyramid
 
 Canvas = NDArray[np.uint8]
 SERIES = "1.2.826.0.1.3680043.8.498.1"
 
 
-@pytest.fixture(scope="module")
-def noise() -> list[NDArray[np.uint8]]:
-    """6 patches of smooth noise, all different."""
-    small = np.random.default_rng(3).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
-    return [
-        np.asarray(Image.fromarray(patch).resize((128, 128), Image.Resampling.BICUBIC)) for patch in small
-    ]
-
-
-@pytest.fixture(scope="module")
-def canvas(noise: list[NDArray[np.uint8]]) -> Canvas:
-    return lay(noise)[0]
-
-
-@pytest.fixture(scope="module")
-def centres(noise: list[NDArray[np.uint8]]) -> list[tuple[int, int]]:
-    return lay(noise)[1]
+NOISE = smooth_noise(6)
+CANVAS, CENTRES = lay(NOISE)
 
 
 @pytest.fixture
-def slide(tmp_path: Path, canvas: Canvas) -> Path:
-    return write_pyramid(tmp_path / "s1.tif", canvas, 0.25)
+def slide(tmp_path: Path) -> Path:
+    return write_pyramid(tmp_path / "s1.tif", CANVAS, 0.25)
 
 
 # ---- pixels
 
 
-def test_a_patch_at_its_own_resolution_is_cut_as_it_lies(
-    slide: Path, centres: list[tuple[int, int]], noise: list[NDArray[np.uint8]]
-) -> None:
-    opened = open_slide(slide)
-    assert opened.mpp == pytest.approx(0.25)
-    for (x, y), patch in zip(centres, noise, strict=True):
-        np.testing.assert_array_equal(opened.patch(x, y, 0.25), patch)
-
-
 @pytest.mark.parametrize("mpp", [0.125, 0.0625])
-def test_a_finer_slide_is_read_from_the_level_of_the_patches(
-    tmp_path: Path, noise: list[NDArray[np.uint8]], mpp: float
-) -> None:
-    canvas, centres = lay(noise[:3])
+def test_a_finer_slide_is_read_from_the_level_of_the_patches(tmp_path: Path, mpp: float) -> None:
+    canvas, centres = lay(NOISE[:3])
     factor = round(0.25 / mpp)
     doubled = canvas.repeat(factor, 0).repeat(factor, 1)  # its levels are the canvas again, to the bit
     opened = open_slide(write_pyramid(tmp_path / "fine.tif", doubled, mpp, levels=4))
-    for (x, y), patch in zip(centres, noise, strict=False):
+    for (x, y), patch in zip(centres, NOISE, strict=False):
         np.testing.assert_array_equal(opened.patch(factor * x, factor * y, mpp), patch)
 
 
 @pytest.mark.parametrize(("scale", "limit"), [(2.0, 2.0), (1.25, 2.0), (0.5, 6.0)])
-def test_another_resolution_is_resampled_without_a_shift(
-    tmp_path: Path, noise: list[NDArray[np.uint8]], scale: float, limit: float
-) -> None:
-    for number, patch in enumerate(noise[:3]):
+def test_another_resolution_is_resampled_without_a_shift(tmp_path: Path, scale: float, limit: float) -> None:
+    for number, patch in enumerate(NOISE[:3]):
         canvas, [(x, y)] = lay([patch], columns=1)
         # Centre and size are multiples of 4 then, whole px at all scales.
         canvas = np.pad(canvas, ((3, 0), (1, 0), (0, 0)))
@@ -130,12 +103,7 @@ def ome(**how: Any) -> Callable[[Path, Canvas], Path]:
 def dicom(folder: Path, canvas: Canvas) -> Path:
     (folder / "case 7").mkdir()
     (folder / "case 7" / "DICOMDIR.txt").write_text("no slide")
-    for level in (0, 1):
-        smaller = Image.fromarray(canvas).resize(
-            (canvas.shape[1] >> level, canvas.shape[0] >> level), Image.Resampling.BOX
-        )
-        write_dicom(folder / "case 7" / f"{level}.dcm", np.asarray(smaller), 0.25 * 2**level, SERIES, level)
-    return folder / "case 7"
+    return write_dicom(folder / "case 7" / "0.dcm", canvas, 0.25, SERIES).parent
 
 
 WRITERS: dict[str, Callable[[Path, Canvas], Path]] = {
@@ -161,21 +129,19 @@ WRITERS: dict[str, Callable[[Path, Canvas], Path]] = {
 
 
 @pytest.mark.parametrize("kind", WRITERS)
-def test_every_kind_of_file_gives_the_same_patches(
-    kind: str, tmp_path: Path, canvas: Canvas, centres: list[tuple[int, int]], noise: list[Canvas]
-) -> None:
-    opened = open_slide(WRITERS[kind](tmp_path, canvas))
+def test_every_kind_of_file_gives_the_same_patches(kind: str, tmp_path: Path) -> None:
+    opened = open_slide(WRITERS[kind](tmp_path, CANVAS))
     assert opened.um_per_px == pytest.approx((0.25, 0.25))
     assert opened.mpp == pytest.approx(0.25)
-    assert (opened.levels[0].width, opened.levels[0].height) == canvas.shape[1::-1]
-    for (x, y), patch in zip(centres, noise, strict=True):
+    assert (opened.levels[0].width, opened.levels[0].height) == CANVAS.shape[1::-1]
+    for (x, y), patch in zip(CENTRES, NOISE, strict=True):
         np.testing.assert_array_equal(opened.patch(x, y, 0.25), patch)
     corner = opened.patch(3, 3, 0.25)
-    np.testing.assert_array_equal(corner[61:, 61:], canvas[:67, :67])
+    np.testing.assert_array_equal(corner[61:, 61:], CANVAS[:67, :67])
 
 
-def test_levels_of_ome_and_dicom_are_read(tmp_path: Path, noise: list[Canvas]) -> None:
-    canvas, centres = lay(noise[:2])
+def test_levels_of_ome_and_dicom_are_read(tmp_path: Path) -> None:
+    canvas, centres = lay(NOISE[:2])
     doubled = canvas.repeat(2, 0).repeat(2, 1)
     ome_tiff = write_ome(tmp_path / "s.ome.tif", doubled, size=0.125, others=[("label", SMALL)])
     (tmp_path / "dicom").mkdir()
@@ -184,14 +150,14 @@ def test_levels_of_ome_and_dicom_are_read(tmp_path: Path, noise: list[Canvas]) -
     for path in (ome_tiff, tmp_path / "dicom", tmp_path / "dicom" / "b"):
         opened = open_slide(path)
         assert [level.width for level in opened.levels] == [doubled.shape[1], canvas.shape[1]]
-        for (x, y), patch in zip(centres, noise, strict=False):
+        for (x, y), patch in zip(centres, NOISE, strict=False):
             np.testing.assert_array_equal(opened.patch(2 * x, 2 * y, 0.125), patch)
     assert open_slide(ome_tiff).left_out == "label (50 x 40 px)"
 
 
-def test_jpeg_tiles_give_what_openslide_gives(tmp_path: Path, canvas: Canvas) -> None:
+def test_jpeg_tiles_give_what_openslide_gives(tmp_path: Path) -> None:
     how: dict[str, Any] = {"photometric": "ycbcr", "compression": "jpeg", "subsampling": (2, 2)}
-    tifffile.imwrite(tmp_path / "s.tif", canvas, tile=(64, 64), **how, **CM)
+    tifffile.imwrite(tmp_path / "s.tif", CANVAS, tile=(64, 64), **how, **CM)
     expected = np.asarray(openslide.OpenSlide(tmp_path / "s.tif").read_region((0, 0), 0, (200, 150)))
     found = open_slide(tmp_path / "s.tif").levels[0].region(0, 0, 200, 150)
     np.testing.assert_array_equal(found, expected[..., :3])
@@ -226,10 +192,6 @@ def test_a_screen_resolution_is_no_microscopes(tmp_path: Path) -> None:
         assert open_slide(tmp_path / name).mpp is None
 
 
-def scans(folder: Path, canvas: Canvas) -> Path:
-    return write_ome(folder / "s.tif", canvas, others=[("ScanRegion1", canvas[:-20, :-30])])
-
-
 def series(folder: Path, canvas: Canvas) -> Path:
     (folder / "d").mkdir()
     for number in "12":
@@ -259,6 +221,11 @@ NO_SLIDES: dict[str, tuple[Callable[[Path, Canvas], Path], str]] = {
     "text": (text, "is no slide that OpenSlide reads and no TIFF"),
     "cut": (cut, "is no slide"),
     "16 bits": (lambda f, c: tiff(**RGB)(f, c.astype(np.uint16)), "holds samples of 16 bits"),
+    "16 bits in tiles": (
+        lambda f, c: tiff(**RGB, tile=(64, 64))(f, c.astype(np.uint16)),
+        "of 16 bits of kind 1",
+    ),
+    "floats": (lambda f, c: tiff(**RGB)(f, c.astype(np.float32)), "holds samples of 32 bits of kind 3"),
     "grey": (lambda f, c: tiff()(f, c[..., 0]), r"holds uint8 .* \(MINISBLACK\), expected 8-bit RGB"),
     "CMYK": (lambda f, c: tiff(photometric="separated")(f, np.dstack([c, c[..., 0]])), "SEPARATED"),
     "YCbCr as it is": (tiff(photometric="ycbcr", compression="deflate"), "YCBCR"),
@@ -271,22 +238,28 @@ NO_SLIDES: dict[str, tuple[Callable[[Path, Canvas], Path], str]] = {
         lambda f, c: tiff(ome=True, metadata={"axes": "CYX"})(f, np.moveaxis(c, 2, 0)),
         r"several planes \(C 3",
     ),
-    "OME, two scans": (scans, "several scans, among them 'ScanRegion1'"),
+    "OME, two scans": (
+        lambda f, c: write_ome(f / "s.tif", c, others=[("ScanRegion1", c[:-20, :-30])]),
+        "several scans, among them 'ScanRegion1'",
+    ),
     "two DICOM series": (series, "holds 2 DICOM series"),
     "a folder": (empty, "is a folder without a DICOM slide"),
 }
 
 
 @pytest.mark.parametrize("kind", NO_SLIDES)
-def test_files_that_are_no_slides(kind: str, tmp_path: Path, canvas: Canvas) -> None:
+def test_files_that_are_no_slides(kind: str, tmp_path: Path) -> None:
     write, message = NO_SLIDES[kind]
+    path = write(tmp_path, CANVAS)
     with pytest.raises(DataError, match=message):
-        open_slide(write(tmp_path, canvas))
+        open_slide(path)
+    (patch,) = read_patches(path, [f"{path.name}#x=64,y=64,mpp=0.25"])
+    assert isinstance(patch, str), "what is wrong, in place of pixels"
 
 
-def test_pixels_that_are_not_square(tmp_path: Path, canvas: Canvas) -> None:
+def test_pixels_that_are_not_square(tmp_path: Path) -> None:
     tags = CM | {"resolution": (40_000, 20_000)}
-    opened = open_slide(tiff(**RGB, **tags)(tmp_path, canvas))
+    opened = open_slide(tiff(**RGB, **tags)(tmp_path, CANVAS))
     assert opened.um_per_px == pytest.approx((0.25, 0.5))
     with pytest.raises(DataError, match=r"has pixels of 0.25 x 0.5 µm, expected square ones: --mpp"):
         assert opened.mpp

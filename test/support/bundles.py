@@ -1,13 +1,14 @@
 """Bundles changed, forged, scored and refused."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from amf.errors import BundleError
@@ -39,6 +40,12 @@ PAGES = np.random.default_rng(0).integers(0, 256, (2, 128, 128, 3), dtype=np.uin
 def scored(folder: Path) -> list[Prediction]:
     """What the bundle says of two pages: loading alone does not show that a bundle can be used."""
     return Predictor(bundle.load(folder), "cpu").predict(PAGES)
+
+
+def confidences(folder: Path, patches: Sequence[NDArray[np.uint8]]) -> list[float]:
+    """What the bundle says of patches that come alone, without a slide or a table."""
+    predictions = Predictor(bundle.load(folder), "cpu").predict(np.stack(patches))
+    return [prediction.confidence for prediction in predictions]
 
 
 def refused(folder: Path) -> str:

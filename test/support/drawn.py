@@ -35,13 +35,24 @@ def drawn_table(figures: int = 60, slides: int = 12, domains: int = 3, seed: int
     return table_of(rows)
 
 
+def draw_patch(path: Path, seed: int = 0, px: int = 128) -> np.ndarray:
+    """Write a patch of noise and return it, uint8 (px, px, 3)."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (px, px, 3), dtype=np.uint8)
+    _save(path, pixels)
+    return pixels
+
+
 def draw_patches(table: DataFrame, root: Path, seed: int = 0) -> np.ndarray:
-    """Write a noise patch for each row and return them all, uint8 (N, 128, 128, 3)."""
+    """Write a patch of noise for each row and return them all, uint8 (N, 128, 128, 3)."""
     patches = np.random.default_rng(seed).integers(0, 256, (len(table), 128, 128, 3), dtype=np.uint8)
     for image, patch in zip(table["image"], patches, strict=True):
-        (root / image).parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(patch).save(root / image, compress_level=1)
+        _save(root / image, patch)
     return patches
+
+
+def _save(path: Path, pixels: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, compress_level=1)
 
 
 def pack_noise(table: DataFrame, folder: Path) -> Path:
@@ -64,9 +75,7 @@ def pack_figures(folder: Path, figures: int = 96, seed: int = 0) -> None:
         ink = _plate(x, y) + (0.7 * _plate(x - 18, y - 6) if label else 0)
         stain = np.array([0.15, 0.45, 0.2]) + 0.01 * int(slide.split("/")[1])
         density = 0.2 + ink[..., None] * stain * 3 + 0.05 * generator.random((128, 128, 3))
-        (folder / "png" / image).parent.mkdir(parents=True, exist_ok=True)
-        pixels = (255 * np.exp(-density)).astype(np.uint8)
-        Image.fromarray(pixels).save(folder / "png" / image, compress_level=1)
+        _save(folder / "png" / image, (255 * np.exp(-density)).astype(np.uint8))
     pack(table, folder / "png", folder / "patches.npy", workers=1)
     write_table(table, folder / "table.csv")
 

@@ -22,6 +22,10 @@ def places(given: Any) -> list[tuple[float, float]]:
     return [(figure.x, figure.y) for figure in given.figures if not figure.fault]
 
 
+def faults(given: Any) -> list[str]:
+    return [figure.fault for figure in given.figures if figure.fault]
+
+
 def square(x: float, y: float, half: float = 10) -> list[list[list[float]]]:
     left, top, right, bottom = x - half, y - half, x + half, y + half
     return [[[left, top], [right, top], [right, bottom], [left, bottom], [left, top]]]

@@ -8,18 +8,8 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-BYTE, ASCII, SHORT, LONG, RATIONAL, FLOAT, DOUBLE, LONG8, UNHEARD_OF = 1, 2, 3, 4, 5, 11, 12, 16, 127
-FORMATS = {
-    BYTE: "B",
-    ASCII: "B",
-    SHORT: "H",
-    LONG: "I",
-    RATIONAL: "I",
-    FLOAT: "f",
-    DOUBLE: "d",
-    LONG8: "Q",
-    UNHEARD_OF: "I",
-}
+ASCII, SHORT, LONG, RATIONAL, LONG8, UNHEARD_OF = 2, 3, 4, 5, 16, 127
+FORMATS = {ASCII: "B", SHORT: "H", LONG: "I", RATIONAL: "I", LONG8: "Q", UNHEARD_OF: "I"}
 
 
 class Tag(IntEnum):

@@ -15,6 +15,20 @@ from pydicom.uid import ExplicitVRLittleEndian
 Places = list[tuple[int, int]]
 
 
+def halved(canvas: NDArray[np.uint8], times: int = 1) -> NDArray[np.uint8]:
+    """The canvas as the levels of a pyramid hold it."""
+    size = canvas.shape[1] >> times, canvas.shape[0] >> times
+    return np.asarray(Image.fromarray(canvas).resize(size, Image.Resampling.BOX))
+
+
+def smooth_noise(count: int) -> list[NDArray[np.uint8]]:
+    """Patches of (128, 128, 3), all different, without an edge that a resampling would blur much."""
+    small = np.random.default_rng(3).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+    return [
+        np.asarray(Image.fromarray(patch).resize((128, 128), Image.Resampling.BICUBIC)) for patch in small
+    ]
+
+
 def lay(patches: Sequence[NDArray[np.uint8]], columns: int = 6) -> tuple[NDArray[np.uint8], Places]:
     """Lay (128, 128, 3) patches on a bright canvas, off the tiles' grid; centres as publishers count."""
     rows = -(-len(patches) // columns)
@@ -45,10 +59,8 @@ def write_pyramid(
     resolution = {} if mpp is None else {"resolution": (1e4 / mpp, 1e4 / mpp), "resolutionunit": "CENTIMETER"}
     with tifffile.TiffWriter(path) as tiff:
         for level in range(levels):
-            size = canvas.shape[1] >> level, canvas.shape[0] >> level
-            smaller = np.asarray(Image.fromarray(canvas).resize(size, Image.Resampling.BOX))
             tiff.write(
-                smaller if level else canvas,
+                halved(canvas, level) if level else canvas,
                 tile=(tile, tile),
                 photometric="rgb",
                 compression=compression,
@@ -63,9 +75,8 @@ def write_scn(path: Path, canvas: NDArray[np.uint8], left: int, top: int) -> Pat
     """Write a Leica SCN file at 0.25 µm/px: what was scanned lies at (left, top) px of a larger glass."""
     height, width = canvas.shape[:2]
     glass = f'sizeX="{250 * (width + 1000)}" sizeY="{250 * (height + 1000)}"'  # nm
-    view = (
-        f'<view sizeX="{250 * width}" sizeY="{250 * height}" offsetX="{250 * left}" offsetY="{250 * top}"/>'
-    )
+    size = f'sizeX="{250 * width}" sizeY="{250 * height}"'
+    view = f'<view {size} offsetX="{250 * left}" offsetY="{250 * top}"/>'
     lit = "<illuminationSettings><illuminationSource>brightfield</illuminationSource></illuminationSettings>"
     objective = "<objectiveSettings><objective>{}</objective></objectiveSettings>"
     settings = f"<scanSettings>{objective}{lit}</scanSettings>"
@@ -78,22 +89,23 @@ def write_scn(path: Path, canvas: NDArray[np.uint8], left: int, top: int) -> Pat
         f'<image name="main" uuid="i">{pixels.format(width, height, 0)}{view}{settings.format(40)}</image>'
         "</collection></scn>"
     )
+    how = {"photometric": "rgb", "tile": (64, 64), "compression": "deflate", "metadata": None}
+    how |= {"resolution": (40_000, 40_000), "resolutionunit": "CENTIMETER"}
     with tifffile.TiffWriter(path, bigtiff=True) as tiff:
-        for page, text in ((canvas, description), (np.full((64, 64, 3), 200, np.uint8), None)):
-            tiff.write(
-                page,
-                description=text,
-                tile=(64, 64),
-                photometric="rgb",
-                compression="deflate",
-                resolution=(40_000, 40_000),
-                resolutionunit="CENTIMETER",
-                metadata=None,
-            )
+        tiff.write(canvas, description=description, **how)
+        tiff.write(np.full((64, 64, 3), 200, np.uint8), **how)
     return path
 
 
 Corners = list[tuple[int, int]]
+TABLES = {
+    "Slides": "uid INTEGER PRIMARY KEY, filename TEXT",
+    "Annotations_coordinates": "uid INTEGER PRIMARY KEY, coordinateX INTEGER, coordinateY INTEGER, "
+    "slide INTEGER, annoId INTEGER, orderIdx INTEGER",
+    "Annotations_label": "uid INTEGER PRIMARY KEY, person INTEGER, class INTEGER, annoId INTEGER",
+    "Classes": "uid INTEGER PRIMARY KEY, name TEXT, color TEXT",
+}
+"""Of SlideRunner's databases, but for the annotations' own, whose columns differ."""
 
 
 def write_sliderunner(
@@ -115,14 +127,7 @@ def write_sliderunner(
     columns += ["deleted INTEGER DEFAULT 0"] if deleted is not None else []
     columns += ["agreedClass INTEGER"] if agreed else []
     with closing(sqlite3.connect(path)) as database:
-        for table, names in {
-            "Slides": "uid INTEGER PRIMARY KEY, filename TEXT",
-            "Annotations": ", ".join(columns),
-            "Annotations_coordinates": "uid INTEGER PRIMARY KEY, coordinateX INTEGER, coordinateY INTEGER, "
-            "slide INTEGER, annoId INTEGER, orderIdx INTEGER",
-            "Annotations_label": "uid INTEGER PRIMARY KEY, person INTEGER, class INTEGER, annoId INTEGER",
-            "Classes": "uid INTEGER PRIMARY KEY, name TEXT, color TEXT",
-        }.items():
+        for table, names in {**TABLES, "Annotations": ", ".join(columns)}.items():
             database.execute(f"CREATE TABLE {table} ({names})")
         database.executemany("INSERT INTO Slides VALUES (?, ?)", enumerate(slides, start=1))
         database.executemany("INSERT INTO Classes (uid, name) VALUES (?, ?)", enumerate(classes, start=1))
@@ -134,10 +139,10 @@ def write_sliderunner(
                 database.execute("UPDATE Annotations SET agreedClass = ? WHERE uid = ?", (label, uid))
             elif label is not None:
                 database.execute("INSERT INTO Annotations_label VALUES (?, 1, ?, ?)", (uid, label, uid))
+            places = [(x, y, number, uid, order) for order, (x, y) in enumerate(corners)]
+            columns_of_a_place = "coordinateX, coordinateY, slide, annoId, orderIdx"
             database.executemany(
-                "INSERT INTO Annotations_coordinates (coordinateX, coordinateY, slide, annoId, orderIdx) "
-                "VALUES (?, ?, ?, ?, ?)",
-                [(x, y, number, uid, order) for order, (x, y) in enumerate(corners)],
+                f"INSERT INTO Annotations_coordinates ({columns_of_a_place}) VALUES (?, ?, ?, ?, ?)", places
             )
         if deleted:
             last = len(annotations) - deleted
@@ -159,22 +164,13 @@ def write_ome(
     `size` is the physical size of a pixel in `unit`; `others` are written after the pyramid, or before it
     where it is not `first`.
     """
-    smaller = np.asarray(
-        Image.fromarray(canvas).resize((canvas.shape[1] // 2, canvas.shape[0] // 2), Image.Resampling.BOX)
-    )
     how = {"photometric": "rgb", "tile": (64, 64), "compression": "deflate"}
 
     def pyramid(tiff: tifffile.TiffWriter) -> None:
-        described = {
-            "axes": "YXS",
-            "Name": "scan",
-            "PhysicalSizeX": size,
-            "PhysicalSizeXUnit": unit,
-            "PhysicalSizeY": size,
-            "PhysicalSizeYUnit": unit,
-        }
-        tiff.write(canvas, subifds=1, metadata=described, **how)
-        tiff.write(smaller, subfiletype=1, **how)
+        described = {"axes": "YXS", "Name": "scan", "PhysicalSizeX": size, "PhysicalSizeY": size}
+        units = {"PhysicalSizeXUnit": unit, "PhysicalSizeYUnit": unit}
+        tiff.write(canvas, subifds=1, metadata=described | units, **how)
+        tiff.write(halved(canvas), subfiletype=1, **how)
 
     with tifffile.TiffWriter(path, ome=True) as tiff:
         if first:
@@ -205,10 +201,8 @@ def write_dicom(
     dicom.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dicom.StudyInstanceUID = dicom.FrameOfReferenceUID = f"{series}.0"
     dicom.SeriesInstanceUID, dicom.Modality = series, "SM"
-    kind = (
-        ["DERIVED", "PRIMARY", "VOLUME", "RESAMPLED"] if level else ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"]
-    )
-    dicom.ImageType = kind
+    how = ("DERIVED", "RESAMPLED") if level else ("ORIGINAL", "NONE")
+    dicom.ImageType = [how[0], "PRIMARY", "VOLUME", how[1]]
     dicom.Rows = dicom.Columns = tile
     dicom.SamplesPerPixel, dicom.PhotometricInterpretation, dicom.PlanarConfiguration = 3, "RGB", 0
     dicom.BitsAllocated = dicom.BitsStored = 8

@@ -12,7 +12,8 @@ import shapely
 from amf.bulk.slides import open_work
 from amf.cli import main as amf
 from amf.errors import DataError
-from test.support.figures import places, read
+from test.support.figures import faults, places, point, read
+from test.support.fixtures import Make
 from test.support.slides import write_scn
 from test.support.stores import detections, write_store
 
@@ -21,18 +22,17 @@ CENTRES = [(75, 81), (225.5, 81), (375, 231)]
 
 @pytest.mark.parametrize("compression", ["zlib", None])
 def test_points_and_outlines_of_a_store(compression: str | None, tmp_path: Path) -> None:
-    outline = shapely.box(500, 220, 550, 242), {"type": "Mitotic figure"}
     others = [
+        (shapely.box(500, 220, 550, 242), {"type": "Mitotic figure"}),
         (shapely.Point(9, 9), {"type": "Nucleus"}),
         (shapely.box(0, 0, 600, 480), {"type": "mitosis"}),
         (shapely.MultiPoint([(525, 81), (525, 381)]), {"class": "AMF", "probability": 0.5}),
     ]
-    path = write_store(tmp_path / "s.db", [*detections(CENTRES), outline, *others], compression)
-    given = read(path)
+    given = read(write_store(tmp_path / "s.db", [*detections(CENTRES), *others], compression))
     assert places(given) == [*CENTRES, (525, 231), (525, 81), (525, 381)]
     assert given.passed_over == {"Nucleus": 1}
     assert given.taken == {"Mitotic_Figure": 3, "Mitotic figure": 1, "AMF": 2}
-    assert [figure.fault for figure in given.figures if figure.fault] == [
+    assert faults(given) == [
         "is 150 x 120 µm large, expected at most the 32 µm of a patch: it is a region, no figure"
     ]
     assert given.on_canvas
@@ -55,59 +55,46 @@ def test_a_damaged_annotation_is_listed(tmp_path: Path) -> None:
         database.execute("UPDATE annotations SET properties = 'none' WHERE id = 1")
     given = read(path)
     assert places(given) == CENTRES[1:]
-    assert [figure.fault.split(":")[0] for figure in given.figures if figure.fault] == ["is damaged"] * 2
+    assert [fault.split(":")[0] for fault in faults(given)] == ["is damaged"] * 2
     with sqlite3.connect(path) as database:
         database.execute("DROP TABLE metadata")
     with pytest.raises(DataError, match="no database of SlideRunner or TIAToolbox: no such table: metadata"):
         read(path)
 
 
-def toolbox_json(name: Any) -> dict[str, Any]:
-    features = [
-        {
-            "type": "Feature",
-            "id": f"detection_{number}",
-            "geometry": {"type": "Point", "coordinates": [x, y]},
-            "properties": {"classification": {"name": name, "color": [31, 119, 180]}, "probability": 0.99},
-            "objectType": "detection",
-            "name": name,
-            "class_value": 0,
-        }
-        for number, (x, y) in enumerate(CENTRES)
+def toolbox_json(name: Any, centres: Any = CENTRES) -> list[dict[str, Any]]:
+    classification = {"name": name, "color": [31, 119, 180]}
+    own = {"objectType": "detection", "name": name, "class_value": 0}
+    return [
+        {**point(x, y, classification, probability=0.99), "id": f"detection_{number}", **own}
+        for number, (x, y) in enumerate(centres)
     ]
-    return {"type": "FeatureCollection", "features": features}
 
 
 def test_the_tools_geojson(tmp_path: Path) -> None:
-    path = tmp_path / "s.json"
-    path.write_text(json.dumps(toolbox_json("Mitotic_Figure")))
-    given = read(path)
+    given = read(
+        tmp_path / "s.json", {"type": "FeatureCollection", "features": toolbox_json("Mitotic_Figure")}
+    )
     assert places(given) == CENTRES
     assert given.on_canvas
-    path.write_text(json.dumps(toolbox_json(0)))
-    with pytest.raises(DataError, match=r"passed over 3 \(0 3\)"):
-        read(path)
-    stored = [{**f, "properties": {"type": "Nucleus"}} for f in toolbox_json(0)["features"]]
-    path.write_text(json.dumps(stored))  # as its AnnotationStore is saved as GeoJSON
-    with pytest.raises(DataError, match=r"passed over 3 \(Nucleus 3\)"):
-        read(path)
+    stored = [{**feature, "properties": {"type": "Nucleus"}} for feature in toolbox_json(0)]
+    for content, passed_over in [(toolbox_json(0), "0 3"), (stored, "Nucleus 3")]:  # stored: saved as GeoJSON
+        with pytest.raises(DataError, match=rf"passed over 3 \({passed_over}\)"):
+            read(tmp_path / "s.json", content)
 
 
 @pytest.mark.parametrize("kind", ["store", "json"])
 def test_places_count_from_the_canvas_and_answers_as_qupath_counts(
-    kind: str, tmp_path: Path, make_bundle: Any
+    kind: str, tmp_path: Path, make_bundle: Make
 ) -> None:
     left, top = 300, 700
     canvas = np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)
-    slide = write_scn(tmp_path / "slide.scn", canvas, left, top)
-    path = tmp_path / kind
+    slide, path = write_scn(tmp_path / "slide.scn", canvas, left, top), tmp_path / kind
+    on_canvas = [(x + left, y + top) for x, y in CENTRES]
     if kind == "store":
-        write_store(path, detections([(x + left, y + top) for x, y in CENTRES]))
+        write_store(path, detections(on_canvas))
     else:
-        content = toolbox_json("Mitotic_Figure")
-        for feature, (x, y) in zip(content["features"], CENTRES, strict=True):
-            feature["geometry"]["coordinates"] = [x + left, y + top]
-        path.write_text(json.dumps(content))
+        path.write_text(json.dumps(toolbox_json("Mitotic_Figure", on_canvas)))
     work = open_work(slide, path)
     patches = {item.number: item.read()[0] for item in work.items}
     np.testing.assert_array_equal(patches[0], canvas[81 - 64 : 81 + 64, 75 - 64 : 75 + 64])
