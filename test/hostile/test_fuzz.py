@@ -4,7 +4,6 @@ import json
 import shutil
 import zlib
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +15,10 @@ from numpy.random import Generator
 from amf.errors import JobError
 from amf.inference import job
 from amf.inference.sockets import INPUT_SOCKET as SOCKET
-from test.hostile.stacks import UNUSUAL_STACKS
+from test.hostile.stacks import UNUSUAL_STACKS, name_of
+from test.support.fixtures import Capture, Make
 from test.support.jobs import save_tiff, write_job
 from test.support.made import SHORT, Page, Tag, mha, tiff
-
-Make = Callable[..., Path]
 
 NUMBERS = (0, 1, 2, 3, 8, 127, 128, 255, 256, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 2**63, 2**64 - 1)
 
@@ -38,7 +36,7 @@ def seeds(folder: Path) -> list[tuple[str, bytes]]:
         ("deflated.mha", mha(zlib.compress(flat.tobytes()), 3, CompressedData=True)),
         ("flat.mha", mha(flat[0].tobytes(), 1)),
     ]
-    return mine * 10 + [(name, data) for name, data, _ in UNUSUAL_STACKS.values()]
+    return mine * 10 + [(name_of(kind), data) for kind, (data, _) in UNUSUAL_STACKS.items()]
 
 
 def changed(original: bytes, generator: Generator) -> bytes:
@@ -63,7 +61,7 @@ def changed(original: bytes, generator: Generator) -> bytes:
 
 @pytest.mark.parametrize("cases", [200, pytest.param(20_000, marks=pytest.mark.soak)])
 def test_changed_jobs_are_scored_or_refused(
-    tmp_path: Path, make_bundle: Make, capfd: pytest.CaptureFixture[str], cases: int
+    tmp_path: Path, make_bundle: Make, capfd: Capture, cases: int
 ) -> None:
     stacks, output, folder, model = seeds(tmp_path), tmp_path / "output", tmp_path / "input", make_bundle()
     output.mkdir()

@@ -1,53 +1,21 @@
 """Only safetensors and JSON are read on the online path: no pickle is opened, nothing in a bundle is run."""
 
-import ast
 import json
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
 from amf.inference.job import OUTPUT_NAME
 from amf.model.digest import file_digest
 from test.support.bundles import change, refused, weights_of
-from test.support.image import in_the_image
+from test.support.fixtures import Make, Pages
 from test.support.paths import ROOT
-
-Make = Callable[..., Path]
-Pages = NDArray[np.uint8]
-
-ONLINE = [ROOT / "inference.py", *sorted(in_the_image())]
-UNSAFE_MODULES = {"pickle", "_pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "yaml"}
-UNSAFE_CALLS = {"eval", "exec", "compile", "__import__", "torch.load", "np.load", "numpy.load", "os.system"}
-
-
-def unsafe(source: str) -> Iterator[str]:
-    """What a module imports or calls that can run what it reads."""
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names if alias.name.split(".")[0] in UNSAFE_MODULES)
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in UNSAFE_MODULES:
-            yield str(node.module)
-        elif isinstance(node, ast.Call) and (called := ast.unparse(node.func)) in UNSAFE_CALLS:
-            yield called
-
-
-@pytest.mark.parametrize("path", ONLINE, ids=lambda path: path.name)
-def test_no_module_of_the_online_half_can_unpickle(path: Path) -> None:
-    assert list(unsafe(path.read_text())) == []
-
-
-@pytest.mark.parametrize("source", ["import pickle", "from joblib import load", "torch.load(f)", "eval('1')"])
-def test_the_search_finds_what_it_looks_for(source: str) -> None:
-    assert list(unsafe(source))
-
 
 RUN_WITH_TRAPS = """
 import pickle, runpy, sys
