@@ -1,5 +1,6 @@
 """The wheel in environments that hold what an extra asks for and nothing else, and the commands of each."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -11,6 +12,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from test.support.drawn import draw_patch, draw_patches, drawn_table
+from test.support.fixtures import Patch
 from test.support.paths import ROOT
 
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
@@ -26,14 +29,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     checkout = folder / "checkout"
     for name in ("amf", "model"):
         shutil.copytree(ROOT / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in (
-        "pyproject.toml",
-        "setup.py",
-        "LICENSE",
-        "NOTICE",
-        *(p.name for p in ROOT.glob("requirements*.txt")),
-    ):
-        shutil.copy(ROOT / name, checkout)
+    for name in ("pyproject.toml", "setup.py", "LICENSE", "NOTICE", "requirements*.txt"):
+        for path in ROOT.glob(name):
+            shutil.copy(path, checkout)
     command = [
         *PIP,
         "wheel",
@@ -65,27 +63,30 @@ class Environment:
 
     def _link(self, requirement: Requirement, extras: set[str], site: Path) -> None:
         """Link a requirement that holds here, and what it requires in turn."""
-        if not any(
-            requirement.marker is None or requirement.marker.evaluate({"extra": e}) for e in ("", *extras)
-        ):
+        marker, name = requirement.marker, requirement.name.lower()
+        if not any(marker is None or marker.evaluate({"extra": extra}) for extra in ("", *extras)):
             return
-        if (name := requirement.name.lower()) in self.packages:
+        if name in self.packages:
             return
         self.packages.add(name)
         found = distribution(requirement.name)
-        for entry in {
-            file.parts[0] for file in found.files or [] if file.parts[0] not in ("..", "__pycache__")
-        }:
+        for entry in {file.parts[0] for file in found.files or []} - {"..", "__pycache__"}:
             if not (site / entry).exists():
                 (site / entry).symlink_to(INSTALLED / entry)
         for needed in found.requires or []:
             self._link(Requirement(needed), set(requirement.extras), site)
 
-    def amf(self, *arguments: object) -> subprocess.CompletedProcess[str]:
-        """Run the installed command from a folder that is no checkout."""
+    def run(self, program: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+        """Run an installed program from a folder that is no checkout."""
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-        command = [str(self.folder / "bin" / "amf"), *map(str, arguments)]
+        command = [str(self.folder / "bin" / program), *map(str, arguments)]
         return subprocess.run(command, capture_output=True, text=True, cwd=self.folder, env=environment)
+
+    def amf(self, *lines: list[str]) -> tuple[list[int], list[str]]:
+        """Several lines of the command in one process: their exit codes, and the lines on stderr."""
+        done = self.run("python", "-c", f"from amf.cli import main; print([main(line) for line in {lines}])")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.splitlines()[-1]), done.stderr.splitlines()
 
 
 @pytest.fixture(scope="module")
@@ -94,103 +95,70 @@ def plain(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Environment:
     return Environment(tmp_path_factory.mktemp("plain") / "venv", wheel, set())
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Two patches of the drawn stack."""
-    from PIL import Image
-
-    with Image.open(next((ROOT / "test" / "input" / "tiff").rglob("*.tif"))) as stack:
-        for page in range(2):
-            stack.seek(page)
-            stack.convert("RGB").save(tmp_path / f"{page}.png")
-    return tmp_path
-
-
 def test_without_an_extra_patches_are_scored_by_the_bundle_in_the_wheel(
-    plain: Environment, folder: Path
+    plain: Environment, tmp_path: Path
 ) -> None:
-    done = plain.amf("predict", folder, "--output", folder / "table.csv", "--device", "cpu")
+    draw_patches(drawn_table(2), tmp_path)
+    done = plain.run("amf", "predict", tmp_path, "--output", tmp_path / "table.csv", "--device", "cpu")
 
     assert done.returncode == 0, done.stderr
-    assert len((folder / "table.csv").read_text().splitlines()) == 3
+    assert len((tmp_path / "table.csv").read_text().splitlines()) == 3
     assert not {"accelerate", "scikit-learn", "openslide-python", "matplotlib"} & plain.packages
 
 
-def test_the_wheel_is_the_public_api(plain: Environment, folder: Path) -> None:
-    script = f"import amf; print(len(amf.load(device='cpu').predict({str(folder / '0.png')!r})))"
-    command = [plain.folder / "bin" / "python", "-c", script]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=plain.folder)
-
+def test_the_wheel_is_the_public_api(plain: Environment, tmp_path: Path) -> None:
+    draw_patch(tmp_path / "0.png")
+    script = f"import amf; print(len(amf.load(device='cpu').predict({str(tmp_path / '0.png')!r})))"
+    done = plain.run("python", "-c", script)
     assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
 
 
-def test_help_and_inspect_need_no_extra(plain: Environment) -> None:
-    done = plain.amf("--help")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "verify a bundle" in done.stdout
-    done = plain.amf("inspect", ROOT / "model")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("bundle       compact")
+MISSING = [
+    (["slide", "slide.tif", "figures.csv", "--output", "out.geojson"], "slides"),
+    (["fit", RECIPE, "--data", "data", "--out", "out"], "train"),
+    (["evaluate", "table.csv", "--output", "out"], "train"),
+]
 
 
-@pytest.mark.parametrize(
-    ("command", "extra"),
-    [
-        (["slide", "slide.tif", "figures.csv", "--output", "out.geojson"], "slides"),
-        (["fit", RECIPE, "--data", "data", "--out", "out"], "train"),
-        (["evaluate", "table.csv", "--output", "out"], "train"),
-    ],
-)
-def test_a_command_whose_extra_is_absent_names_it(plain: Environment, command: list[str], extra: str) -> None:
-    done = plain.amf(*command)
-
-    assert done.returncode == 2
-    (sentence,) = done.stderr.splitlines()
-    assert sentence.startswith(f"`amf {command[0]}` needs the package ")
-    assert sentence.endswith(
-        f"which is not installed: run `pip install '.[{extra}]'` in the checkout, "
-        f"or install the wheel with [{extra}]"
-    )
-
-
-@pytest.mark.parametrize(
-    ("extra", "commands"),
-    [
-        ("slides", ["slide", "review"]),
-        (
-            "train",
-            ["data", "augment", "fit", "final", "evaluate"],
-        ),
-    ],
-)
-def test_the_commands_of_an_extra_find_their_packages(
-    tmp_path: Path, wheel: Path, extra: str, commands: list[str]
+def test_help_and_inspect_need_no_extra_and_a_command_whose_extra_is_absent_names_it(
+    plain: Environment,
 ) -> None:
+    codes, said = plain.amf(["--help"], ["inspect", str(ROOT / "model")], *(line for line, _ in MISSING))
+    assert codes == [0, 0, 2, 2, 2]
+    for (command, extra), sentence in zip(MISSING, said, strict=True):
+        assert sentence.startswith(f"`amf {command[0]}` needs the package ")
+        remedy = f"run `pip install '.[{extra}]'` in the checkout, or install the wheel with [{extra}]"
+        assert sentence.endswith(f"which is not installed: {remedy}")
+
+
+TRAIN = [RECIPE, "--data", "absent", "--out", "out"]
+COMMANDS = {
+    "slides": [
+        ["slide", "absent.tif", "absent.csv", "--output", "out.geojson"],
+        ["review", "absent.csv", "--output", "page.html"],
+    ],
+    "train": [
+        ["data", "absent.yaml", "--root", ".", "--out", "out"],
+        ["augment", "--patches", "absent", "--out", "out.png"],
+        ["fit", *TRAIN],
+        ["final", *TRAIN],
+        ["evaluate", "absent.csv", "--output", "out"],
+    ],
+}
+
+
+@pytest.mark.parametrize("extra", COMMANDS)
+def test_the_commands_of_an_extra_find_their_packages(tmp_path: Path, wheel: Path, extra: str) -> None:
     """Each is asked for a file that is not there: it says so, which it can only once all is imported."""
-    environment = Environment(tmp_path / "venv", wheel, {extra})
-    given = {
-        "slide": ["absent.tif", "absent.csv", "--output", "out.geojson"],
-        "review": ["absent.csv", "--output", "page.html"],
-        "data": ["absent.yaml", "--root", ".", "--out", "out"],
-        "fetch": ["absent", "--root", "out"],
-        "augment": ["--patches", "absent", "--out", "out.png"],
-        "calibrate": ["--lodo", "absent", "--out", "out"],
-        "evaluate": ["absent.csv", "--output", "out"],
-    }
-    recipe = [RECIPE, "--data", "absent", "--out", "out"]
-    lines = [[command, *given.get(command, recipe)] for command in commands]
-    script = f"from amf.cli import main\nfor line in {lines}:\n    assert main(line) == 2, line"
-    command = [environment.folder / "bin" / "python", "-c", script]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=environment.folder)
-    assert done.returncode == 0, done.stderr
-    said = [line for line in done.stderr.splitlines() if "absent" in line]
-    assert len(said) == len(commands), done.stderr
-    assert "not installed" not in done.stderr
+    codes, said = Environment(tmp_path / "venv", wheel, {extra}).amf(*COMMANDS[extra])
+    assert codes == [2] * len(COMMANDS[extra])
+    assert len([line for line in said if "absent" in line]) == len(codes), said
+    assert "not installed" not in "".join(said)
 
 
 @pytest.mark.parametrize("version", ["3.12", "3.13"])
 def test_other_versions_of_python_compile_and_import_the_package(
-    version: str, wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    version: str, wheel: Path, tmp_path: Path, monkeypatch: Patch
 ) -> None:
     python = shutil.which(f"python{version}")
     monkeypatch.setenv("PYENV_VERSION", version)  # where pyenv's stand-in is what was found
@@ -203,9 +171,3 @@ def test_other_versions_of_python_compile_and_import_the_package(
     )
 
     assert done.returncode == 0, done.stderr
-
-
-def test_the_checkout_runs_without_being_installed() -> None:
-    done = subprocess.run([sys.executable, "-m", "amf", "--help"], capture_output=True, text=True, cwd=ROOT)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "predict" in done.stdout

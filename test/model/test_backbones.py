@@ -7,29 +7,35 @@ import pytest
 import torch
 
 from amf.model import backbones
-from amf.model.backbones import BACKBONES
+from amf.model.backbones import BACKBONES, VitBackbone
 from amf.model.classifier import Classifier, HeadSpec
 
 SMALL_VIT = {"img_size": 28, "depth": 2, "embed_dim": 32, "num_heads": 2}
 
 
-# Parameters in millions and embedding sizes as the publishers state them (DESIGN.md, model cards).
+# Parameters in millions and embedding sizes as the publishers state them (DESIGN.md, model cards), and
+# whether a network of our own serves it.
 @pytest.mark.parametrize(
-    ("name", "parameters", "embedding"),
+    ("name", "parameters", "embedding", "is_ours"),
     [
-        ("h-optimus-0", 1134.8, 1536),
-        ("h-optimus-1", 1134.8, 1536),
-        ("virchow2", 631.2, 2560),
-        ("uni2-h", 681.4, 1536),
-        ("dinov3-h-plus", 840.5, 1280),
-        ("efficientnetv2-s", 20.2, 1280),
+        ("h-optimus-0", 1134.8, 1536, True),
+        ("h-optimus-1", 1134.8, 1536, True),
+        ("virchow2", 631.2, 2560, True),
+        ("uni2-h", 681.4, 1536, True),
+        ("dinov3-h-plus", 840.5, 1280, False),
+        ("efficientnetv2-s", 20.2, 1280, False),
     ],
 )
-def test_full_size_backbones_have_their_published_size(name: str, parameters: float, embedding: int) -> None:
+def test_full_size_backbones_have_their_published_size(
+    name: str, parameters: float, embedding: int, is_ours: bool
+) -> None:
     with torch.device("meta"):
-        model = backbones.build(name, {})
+        model, served = backbones.build(name, {}), backbones.build(name, {}, to_serve=True)
     assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(parameters, abs=0.05)
-    assert model.embedding_size == embedding
+    assert model.embedding_size == served.embedding_size == embedding
+    assert isinstance(served, VitBackbone) == is_ours
+    shapes = [{key: value.shape for key, value in one.state_dict().items()} for one in (model, served)]
+    assert shapes[0] == shapes[1]
 
 
 @pytest.mark.parametrize("name", sorted(BACKBONES.keys() - {"timm"}))

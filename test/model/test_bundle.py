@@ -12,32 +12,13 @@ from amf.model import bundle, digest
 from amf.model.classifier import Classifier, HeadSpec
 from amf.model.digest import FILE_NAME
 from test.support.bundles import PAGES, change, refused, resave, scored, weights_of
+from test.support.fixtures import Make
 
-MakeBundle = Callable[..., Path]
-VIT = {
-    "model_name": "vit_giant_patch14_reg4_dinov2",
-    "pool": "cls",
-    "img_size": 28,
-    "depth": 2,
-    "embed_dim": 32,
-    "num_heads": 2,
-}
-VIRCHOW = {"img_size": 28, "depth": 2, "embed_dim": 32, "num_heads": 2}
-DINOV3 = {
-    "model_name": "vit_huge_plus_patch16_dinov3",
-    "img_size": 32,
-    "depth": 2,
-    "embed_dim": 32,
-    "num_heads": 2,
-}
-SWIN = {
-    "model_name": "swin_tiny_patch4_window7_224",
-    "img_size": 64,
-    "depths": [1, 1, 1, 1],
-    "embed_dim": 24,
-    "num_heads": [1, 2, 2, 2],
-    "window_size": 4,
-}
+SMALL = {"depth": 2, "embed_dim": 32, "num_heads": 2}
+VIT = {"img_size": 28, **SMALL}
+DINOV3 = {"model_name": "vit_huge_plus_patch16_dinov3", "img_size": 32, **SMALL}
+SWIN = {"model_name": "swin_tiny_patch4_window7_224", "img_size": 64, "depths": [1, 1, 1, 1], "embed_dim": 24}
+SWIN |= {"num_heads": [1, 2, 2, 2], "window_size": 4}
 
 
 @pytest.mark.parametrize(
@@ -45,14 +26,14 @@ SWIN = {
     [
         ("compact", {"widths": [8, 16], "blocks": [1, 1]}),
         ("h-optimus-0", VIT),
-        ("virchow2", VIRCHOW),
+        ("virchow2", VIT),
         ("dinov3-h-plus", DINOV3),
         ("timm", SWIN),  # whose computed buffers lie beside parameters, in one module
     ],
 )
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_what_is_written_is_what_is_loaded(
-    make_bundle: MakeBundle, backbone: str, arguments: dict[str, Any], dtype: str
+    make_bundle: Make, backbone: str, arguments: dict[str, Any], dtype: str
 ) -> None:
     folder = make_bundle(backbone=backbone, arguments=arguments, dtype=dtype, members=2)
     loaded = bundle.load(folder)
@@ -66,7 +47,7 @@ def test_what_is_written_is_what_is_loaded(
         assert not any(t.is_meta for t in [*model.parameters(), *model.buffers()])
 
 
-def test_a_bundle_from_before_the_bias_has_none(make_bundle: MakeBundle) -> None:
+def test_a_bundle_from_before_the_bias_has_none(make_bundle: Make) -> None:
     folder = make_bundle(bias=-0.75, temperature=2.0)
     assert bundle.load(folder).spec.bias == -0.75
     change(folder, lambda content: content.pop("bias"))
@@ -74,7 +55,7 @@ def test_a_bundle_from_before_the_bias_has_none(make_bundle: MakeBundle) -> None
     assert (spec.bias, spec.temperature) == (0.0, 2.0)
 
 
-def test_computed_buffers_equal_those_of_an_ordinary_construction(make_bundle: MakeBundle) -> None:
+def test_computed_buffers_equal_those_of_an_ordinary_construction(make_bundle: Make) -> None:
     (model,) = bundle.load(make_bundle(backbone="dinov3-h-plus", arguments=DINOV3)).members
     ordinary = Classifier("dinov3-h-plus", DINOV3, HeadSpec(hidden=8))
     ordinary.load_state_dict(model.state_dict())
@@ -103,20 +84,20 @@ def test_computed_buffers_equal_those_of_an_ordinary_construction(make_bundle: M
         (lambda c: c["members"][0]["image"].update(std=[0.5, 0.5, 0]), "std is (0.5, 0.5, 0)"),
         (lambda c: c["members"][0]["image"].update(input_px=1), "cannot score an image of 1 x 1 px"),
         (lambda c: c["members"][0]["head"].update(hidden=16), "hidden.0.bias has shape (8,), expected (16,)"),
-        (lambda c: c["members"][0]["head"].update(hidden=0), "which the network has not"),
+        (lambda c: c["members"][0]["head"].update(hidden=0), "which the network lacks"),
         (lambda c: c["members"][0]["arguments"].update(blocks=[2, 2]), "lacks backbone"),
         (lambda c: c["members"][0]["arguments"].update(depth=2), "cannot be built"),
     ],
 )
 def test_an_impossible_description_is_refused_by_name(
-    make_bundle: MakeBundle, edit: Callable[[dict[str, Any]], None], message: str
+    make_bundle: Make, edit: Callable[[dict[str, Any]], None], message: str
 ) -> None:
     folder = make_bundle()
     change(folder, edit)
     assert message in refused(folder)
 
 
-def test_numbers_that_json_writes_as_integers_are_understood(make_bundle: MakeBundle) -> None:
+def test_numbers_that_json_writes_as_integers_are_understood(make_bundle: Make) -> None:
     folder = make_bundle()
 
     def edit(content: dict[str, Any]) -> None:
@@ -127,7 +108,7 @@ def test_numbers_that_json_writes_as_integers_are_understood(make_bundle: MakeBu
     assert len(scored(folder)) == len(PAGES)
 
 
-def test_a_hand_edited_threshold_is_refused(make_bundle: MakeBundle) -> None:
+def test_a_hand_edited_threshold_is_refused(make_bundle: Make) -> None:
     folder = make_bundle()
     change(folder, lambda c: c.update(threshold=0.4), resign=False)
     sentence = refused(folder)
@@ -143,7 +124,7 @@ def test_a_description_that_is_not_an_object_is_refused(tmp_path: Path, content:
 
 @pytest.mark.parametrize("of", ["description", "weights"])
 @pytest.mark.parametrize("kind", ["absent", "empty", "a folder"])
-def test_what_is_no_file_of_a_bundle_is_refused(make_bundle: MakeBundle, kind: str, of: str) -> None:
+def test_what_is_no_file_of_a_bundle_is_refused(make_bundle: Make, kind: str, of: str) -> None:
     folder = make_bundle()
     path = folder / FILE_NAME if of == "description" else weights_of(folder)
     path.unlink()
@@ -163,7 +144,7 @@ def test_what_is_no_file_of_a_bundle_is_refused(make_bundle: MakeBundle, kind: s
     ],
 )
 def test_weights_that_do_not_fit_are_refused_by_tensor(
-    make_bundle: MakeBundle, edit: Callable[[dict[str, torch.Tensor]], None], message: str
+    make_bundle: Make, edit: Callable[[dict[str, torch.Tensor]], None], message: str
 ) -> None:
     folder = make_bundle()
     resave(folder, edit)
@@ -171,7 +152,7 @@ def test_weights_that_do_not_fit_are_refused_by_tensor(
 
 
 @pytest.mark.parametrize("of", ["description", "weights"])
-def test_any_flipped_bit_is_caught(make_bundle: MakeBundle, of: str) -> None:
+def test_any_flipped_bit_is_caught(make_bundle: Make, of: str) -> None:
     folder = make_bundle()
     path = folder / FILE_NAME if of == "description" else weights_of(folder)
     original = path.read_bytes()
