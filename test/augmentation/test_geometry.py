@@ -7,7 +7,6 @@ import torch.nn.functional as F
 
 from amf.augmentation.geometry import Warp, random_symmetry, warped_crop
 from amf.augmentation.randomness import generator_at
-from amf.model.preprocess import centre_crop
 
 
 def noise(batch: int = 4, side: int = 128) -> torch.Tensor:
@@ -46,13 +45,6 @@ def test_symmetries_inside_the_resampling_are_the_exact_ones():
     # positions are off by some 1e-6 px of 32 in float32
     found = [which_symmetry(image, own, tolerance=1e-4) for image, own in zip(moved, source, strict=True)]
     assert set(found) == set(range(8))
-
-
-def test_a_warp_that_does_nothing_is_the_centre_crop():
-    source = noise()
-    for field_of_view_px in (128, 80):
-        same = warped_crop(source, field_of_view_px, Warp(), symmetries=False, generator=generator_at(0))
-        torch.testing.assert_close(same, centre_crop(source, field_of_view_px), atol=1e-4, rtol=0)
 
 
 def test_a_shrunk_crop_is_as_smooth_as_an_antialiased_resize():
@@ -137,13 +129,11 @@ def test_a_turned_crop_reads_the_wide_patch_and_no_border():
 
 
 def test_what_lies_outside_is_mirrored_not_black():
-    crop = warped_crop(
-        torch.ones(16, 3, 128, 128), 128, Warp(180, 1.25, 20), symmetries=True, generator=generator_at(6)
-    )
-    torch.testing.assert_close(crop, torch.ones_like(crop))
+    source = torch.ones(16, 3, 128, 128)
+    crop = warped_crop(source, 128, Warp(180, 1.25, 20), symmetries=True, generator=generator_at(6))
+    torch.testing.assert_close(crop, source)
 
 
 def test_a_zoom_out_of_range_is_refused():
-    for zoom in (0.8, 2.5):
-        with pytest.raises(ValueError, match=f"zoom is {zoom}, expected 1 to 2"):
-            Warp(zoom=zoom)
+    with pytest.raises(ValueError, match=r"zoom is 2\.5, expected 1 to 2"):
+        Warp(zoom=2.5)

@@ -1,7 +1,5 @@
 """Colour, blur, noise and cutout: what each changes, and what each leaves alone."""
 
-import colorsys
-
 import numpy as np
 import torch
 
@@ -15,10 +13,6 @@ def noise(batch: int = 8, side: int = 32) -> torch.Tensor:
 
 def color(images: torch.Tensor, brightness=0.0, contrast=0.0, saturation=0.0, hue_deg=0.0) -> torch.Tensor:
     return jitter_color(images, generator_at(1), brightness, contrast, saturation, hue_deg)
-
-
-def test_color_of_no_strength_is_identity():
-    torch.testing.assert_close(color(noise()), noise())
 
 
 def test_brightness_is_one_factor_per_patch():
@@ -59,13 +53,6 @@ def test_hue_turns_by_no_more_than_it_says():
     original = np.rad2deg(np.arctan2(pink[0, :, 0, 0].numpy() @ v, pink[0, :, 0, 0].numpy() @ u))
     difference = np.array(angle) - original
     assert 9 < np.abs(difference).max() <= 10 + 1e-3
-    assert colorsys.rgb_to_hsv(*turned[0, :, 0, 0].tolist())[1] > 0.2  # still a colour
-
-
-def test_color_is_the_same_map_at_every_place():
-    images = noise()
-    arguments = {"brightness": 0.2, "contrast": 0.2, "saturation": 0.2, "hue_deg": 10}
-    torch.testing.assert_close(color(images.flip(3), **arguments), color(images, **arguments).flip(3))
 
 
 def test_blur_of_a_point_is_a_gaussian_of_the_drawn_width():

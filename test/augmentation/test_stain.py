@@ -24,15 +24,10 @@ def test_the_basis_holds_both_stains_and_a_perpendicular():
     np.testing.assert_allclose(basis[:, 2] @ basis[:, :2], 0, atol=1e-6)
 
 
-@pytest.mark.parametrize("jitter", [jitter_stain, jitter_density])
-def test_no_strength_is_identity(jitter):
-    images = images_within(0.02, 1.0)
-    torch.testing.assert_close(jitter(images, generator_at(1), gain=0.0, offset=0.0), images)
-
-
 @pytest.mark.parametrize(("jitter", "basis"), [(jitter_stain, stain_basis()), (jitter_density, torch.eye(3))])
 def test_amounts_of_each_component_become_gain_times_amount_plus_offset(jitter, basis):
     images = images_within(0.1, 0.9)
+    torch.testing.assert_close(jitter(images, generator_at(1), gain=0.0, offset=0.0), images)
     changed = jitter(images, generator_at(2), gain=0.3, offset=0.05)
     to_amounts = np.linalg.inv(basis.double().numpy())
     before = np.einsum("ij,bjhw->bihw", to_amounts, density(images)).reshape(6, 3, -1)
@@ -55,15 +50,3 @@ def test_black_pixels_stay_finite_and_dark():
         changed = jitter(black, generator_at(3), gain=0.25, offset=0.05)
         assert torch.isfinite(changed).all()
         assert changed.max() < 0.1
-
-
-def test_more_haematoxylin_darkens_a_nucleus_more_than_the_cytoplasm():
-    # pure haematoxylin and pure eosin of density 1: only the haematoxylin gain moves the first
-    nucleus, cytoplasm = (torch.tensor(s) / torch.tensor(s).norm() for s in (HAEMATOXYLIN, EOSIN))
-    patch = torch.stack([nucleus, cytoplasm], dim=1).neg().exp().view(1, 3, 1, 2).expand(50, -1, -1, -1)
-    changed = jitter_stain(patch, generator_at(4), gain=0.25, offset=0.0)
-    factors = torch.from_numpy(density(changed) / density(patch))  # of each channel's density
-    # each pixel holds one stain only, so all its channels' densities share that stain's gain
-    torch.testing.assert_close(factors, factors[:, :1].expand_as(factors), atol=1e-4, rtol=0)
-    gains = factors[:, 0, 0]
-    assert abs(np.corrcoef(gains[:, 0], gains[:, 1])[0, 1]) < 4 / np.sqrt(50)  # drawn independently

@@ -41,7 +41,7 @@ print(json.dumps({
 def test_each_example_is_one_file_of_a_copy_of_the_package(tmp_path: Path) -> None:
     backbone, data_set, augmentation = EXAMPLES
     checkout = tmp_path / "checkout"
-    shutil.copytree(ROOT / "amf", checkout / "amf", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "amf", checkout / "amf")
 
     table, start = checkout / "amf" / "model" / "backbones.py", "BACKBONES: dict[str, Backbone] = {\n"
     table.write_text(table.read_text().replace(start, start + backbone))

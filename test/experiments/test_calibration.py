@@ -21,16 +21,6 @@ from test.support.drawn import synthetic
 from test.support.small import compact_recipe
 
 
-@pytest.mark.parametrize("temperature", [0.3, 1.0, 4.0])
-@pytest.mark.parametrize("bias", [-2.0, 0.0, 0.5])
-def test_scale_and_bias_are_recovered(temperature: float, bias: float) -> None:
-    rng = np.random.default_rng(0)
-    true_logits = rng.normal(0, 2, 200_000)
-    labels = rng.random(200_000) < expit(true_logits)
-    found = fit_scale_and_bias((true_logits - bias) * temperature, labels)
-    assert found == (pytest.approx(temperature, rel=0.02), pytest.approx(bias, abs=0.03))
-
-
 def test_scale_and_bias_have_the_least_loss() -> None:
     rng = np.random.default_rng(1)
     logits = rng.normal(-0.5, 2, 400)
@@ -66,11 +56,6 @@ def test_calibration_recovers_temperature_bias_and_threshold(tmp_path: Path) -> 
     assert found.interval[0] < found.threshold < found.interval[1]
     assert found.ece["after"] < 0.02 < 0.1 < found.ece["before"]
     assert found.ece["held_out"] < 0.02
-    before, gap = expit(predictions["logit"]), 0.0
-    for low in np.arange(10) / 10:
-        inside = (before >= low) & (before < low + 0.1)
-        gap += abs(before[inside].sum() - predictions["label"][inside].sum())
-    assert found.ece["before"] == pytest.approx(gap / len(predictions), abs=1e-4)
     assert found.balanced_accuracy["at_threshold"] > found.balanced_accuracy["at_0.5"]
     assert (
         f"{len(predictions)} out-of-fold figures ({predictions['label'].sum()} AMF) of 2 domains"
@@ -85,7 +70,9 @@ def test_calibration_recovers_temperature_bias_and_threshold(tmp_path: Path) -> 
         assert (tmp_path / "out" / plot).stat().st_size > 10_000
 
 
-def test_a_domain_of_one_class_is_not_calibrated_on(tmp_path: Path) -> None:
+def test_one_class_alone_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="all 3 figures are of one class"):
+        fit_threshold(figures([0.1, 0.2, 0.3], [0, 0, 0]))
     predictions = synthetic()
     predictions.loc[predictions["domain"] == "c", "label"] = 0
     with pytest.raises(DataError, match="c: 0 of 200 figures are AMF"):
@@ -124,11 +111,6 @@ def test_a_resample_without_a_class_has_no_best_cut() -> None:
     assert np.isnan(found[1:]).all()
 
 
-def test_separable_classes_are_cut_midway() -> None:
-    frame = figures([0.8, 0.9, 0.1, 0.4], [1, 1, 0, 0])
-    assert best_cuts(frame, np.ones((1, 4))) == pytest.approx(0.6)
-
-
 def test_bagged_threshold_finds_the_crossing_of_the_densities() -> None:
     # Logits N(1, 1) for AMF and N(-1, 1) for NMF: balanced accuracy is greatest at logit 0, confidence 0.5,
     # whatever the prevalence.
@@ -139,21 +121,3 @@ def test_bagged_threshold_finds_the_crossing_of_the_densities() -> None:
     assert threshold.value == pytest.approx(0.5, abs=0.04)
     assert threshold.low < threshold.value < threshold.high
     assert fit_threshold(frame.sample(frac=1, random_state=0), resamples=100) == threshold
-
-
-def test_slides_that_repeat_one_figure_widen_the_thresholds_interval() -> None:
-    rng = np.random.default_rng(4)
-    label = np.arange(90) % 3 == 0
-    once = figures(expit(2 * label - 1 + rng.normal(0, 1, 90)), label)
-    tenfold = once.loc[np.repeat(np.arange(90), 10)].reset_index(names="slide")
-    aware, blind = (fit_threshold(frame) for frame in (tenfold, tenfold.drop(columns="slide")))
-    right = fit_threshold(once)
-    assert (aware.low, aware.value, aware.high) == pytest.approx(
-        (right.low, right.value, right.high), abs=0.02
-    )
-    assert blind.high - blind.low < 0.7 * (aware.high - aware.low)
-
-
-def test_one_class_alone_is_refused() -> None:
-    with pytest.raises(ValueError, match="all 3 figures are of one class"):
-        fit_threshold(figures([0.1, 0.2, 0.3], [0, 0, 0]))

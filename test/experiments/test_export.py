@@ -1,7 +1,5 @@
 """Exported = adapted: from a recipe over real patches to the platform's answer."""
 
-import json
-import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,22 +9,16 @@ import pytest
 import torch
 
 from amf.data.figures import Figures, open_figures
-from amf.data.packed import pack
-from amf.data.sources import SOURCES
-from amf.data.table import write_table
 from amf.errors import DataError
 from amf.experiments.card import CARD, model_card
 from amf.experiments.export import export, trained_classifier
-from amf.inference.job import OUTPUT_NAME
 from amf.inference.predict import Predictor, score
 from amf.model import bundle
-from amf.model.classifier import CLASSES
 from amf.training.learner import ADAPTER, BEST
 from amf.training.loop import fit
 from amf.training.recipe import Recipe, override, read_recipe, write_recipe
 from test.support.drawn import pack_figures
-from test.support.jobs import run_inference, save_tiff, write_job
-from test.support.small import FAMILIES, VIT, adapted_recipe, compact_recipe, publish
+from test.support.small import FAMILIES, adapted_recipe, compact_recipe, publish
 
 DECISION = {
     "name": "small", "temperature": 1.5, "bias": -0.5, "threshold": 0.4, "fitted_on": "nothing", "record": {},
@@ -141,67 +133,3 @@ def test_a_run_without_weights_or_with_anothers_is_refused(runs: list[Path], tmp
     with pytest.raises(DataError, match="is not there: the run has not finished an epoch"):
         export([run], tmp_path / "model", **DECISION)
     assert not (tmp_path / "model").exists()
-
-
-@pytest.fixture
-def real(shared_data: Path, patches: Path, tmp_path: Path) -> Figures:
-    """The first 300 AMF and 300 NMF of AMi-Br, in turn, packed as `amf data` packs them.
-
-    AMF are rarer, so theirs come from more slides, whose stain gives them away: a random, frozen ViT can
-    learn that within seconds, as it could not learn to read figures.
-    """
-    root = tmp_path / "root"
-    root.mkdir()
-    (root / "AMi-Br").symlink_to(patches / "AMi-Br")
-    (root / "AMI-BR.csv").symlink_to(shared_data / "AMI-BR.csv")
-    table = SOURCES["amibr"]().read(root).table
-    rank = table.groupby("label").cumcount()  # of a figure within its class
-    chosen = table.assign(rank=rank)[rank < 300].sort_values(["rank", "label"], ignore_index=True)
-    chosen = chosen.drop(columns="rank")
-    pack(chosen, root, tmp_path / "data" / "patches.npy", workers=1)
-    write_table(chosen, tmp_path / "data" / "table.csv")
-    return open_figures(tmp_path / "data")
-
-
-def test_a_small_vit_learns_real_figures_stops_resumes_and_scores_a_stack(
-    real: Figures, tmp_path: Path
-) -> None:
-    """The whole way of a foundation model, with everything the paper's method has, at a size for a test."""
-    arguments = {**VIT, "img_size": 56, "embed_dim": 48}
-    recipe = adapted_recipe(
-        publish(tmp_path / "weights.safetensors", "h-optimus-0", arguments),
-        model={"arguments": arguments, "input_px": 56},
-        mixup_share=0.5,
-        optimise={
-            "epochs": 16,
-            "batch": 32,
-            "learning_rate": 3e-3,
-            "patience": 3,
-            "precision": "float32",
-        },
-    )
-    train, monitor, held_out = np.arange(400), np.arange(400, 560), np.arange(560, 576)
-    run = tmp_path / "run"
-    outcome = fit(recipe, real, train, monitor, run)
-    losses = [values["loss"] for values in outcome.history]
-    assert outcome.best_loss < losses[0] - 0.02
-    assert outcome.best_loss < math.log(2)  # better than saying nothing
-    assert outcome.history[outcome.best_epoch]["auc"] > 0.8
-    assert len(losses) < 16  # it stopped by itself,
-    assert len(losses) - 1 - outcome.best_epoch == 3  # when three epochs had brought nothing
-    assert fit(recipe, real, train, monitor, run, resume=True).history == outcome.history
-
-    export([run], tmp_path / "model", **DECISION)
-    pages = np.array(real.patches[held_out])
-    expected = 1 / (1 + np.exp(0.5 - adapted_logits(run, pages) / 1.5))
-    stack = write_job(tmp_path / "input", "stack.tif") / "stack.tif"
-    save_tiff(stack, pages)
-    (tmp_path / "output").mkdir()
-    done = run_inference(
-        *("--input", tmp_path / "input", "--output", tmp_path / "output"),
-        *("--model", tmp_path / "model", "--device", "cpu"),
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    answer = json.loads((tmp_path / "output" / OUTPUT_NAME).read_text())
-    np.testing.assert_allclose([entry["confidence"] for entry in answer], expected, atol=1e-4)
-    assert [entry["class"] for entry in answer] == [CLASSES[int(p >= 0.4)] for p in expected]

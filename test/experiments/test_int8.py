@@ -96,14 +96,6 @@ def test_weights_are_bytes_with_a_scale_an_output(written: Path) -> None:
     assert bundle.read_spec(written).members[0].dtype == "int8"
 
 
-def test_rounding_is_to_the_nearest_step() -> None:
-    weight = torch.randn(7, 33, generator=torch.Generator().manual_seed(0))
-    weight[3] = 0
-    whole, scale = int8.rounded(weight)
-    assert ((whole * scale[:, None] - weight).abs() <= scale[:, None] * 0.5001).all()
-    assert not whole[3].any()
-
-
 def test_smoothing_changes_the_network_only_in_its_activations(
     tensors: dict[str, Tensor], noise: NDArray[np.uint8]
 ) -> None:
@@ -192,10 +184,9 @@ def test_weights_that_make_no_sense_are_refused(
 
 
 def test_a_bundle_that_calls_other_weights_int8_is_refused(make_bundle: Callable[..., Path]) -> None:
-    for backbone, arguments in (("compact", None), ("h-optimus-0", {**ARGUMENTS, "depth": 1})):
-        folder = make_bundle(name=backbone, backbone=backbone, arguments=arguments, dtype="bfloat16")
-        change(folder, lambda content: content["members"][0].update(dtype="int8"))
-        assert "int8" in refused(folder) or "weight_scale" in refused(folder)
+    folder = make_bundle(dtype="bfloat16")
+    change(folder, lambda content: content["members"][0].update(dtype="int8"))
+    assert "int8" in refused(folder)
 
 
 def test_only_networks_that_have_an_int8_form_take_it(

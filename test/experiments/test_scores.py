@@ -1,7 +1,5 @@
 """Scores of out-of-fold predictions, against values computed by another way."""
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,8 +7,6 @@ from scipy.special import expit
 from sklearn.metrics import balanced_accuracy_score
 
 from amf.errors import DataError
-from amf.evaluation import bootstrap
-from amf.evaluation.predictions import Predictions
 from amf.evaluation.threshold import fit_threshold
 from amf.experiments.paper import paper_metrics
 from amf.experiments.record import markdown
@@ -27,9 +23,6 @@ def test_scores_are_those_of_a_hand_count() -> None:
     assert found["BA"] == pytest.approx(17 / 24)
     assert found["F1"] == pytest.approx(2 * 2 / (2 * 2 + 1 + 1))
     assert found["AUC"] == pytest.approx(10 / 12)
-
-
-def test_scores_without_a_class_are_not_numbers() -> None:
     found = paper_metrics([0.9, 0.2], [0, 0])
     assert found["NMF recall"] == 0.5
     assert all(np.isnan(found[name]) for name in ("BA", "F1", "AUC", "AMF recall"))
@@ -70,16 +63,12 @@ def test_species_and_tumours_pool_their_domains() -> None:
     assert groups.loc["tumour: not published", "n"] == len(predictions)
 
 
-def test_the_order_of_the_figures_decides_nothing() -> None:
-    pd.testing.assert_frame_equal(
-        score_domains(called(synthetic())), score_domains(called(synthetic().sample(frac=1, random_state=2)))
-    )
-
-
-def test_equal_runs_do_not_differ() -> None:
+def test_equal_runs_do_not_differ_and_runs_of_other_figures_are_not_compared() -> None:
     table, sentence = compare_lodo(synthetic(), synthetic().sample(frac=1, random_state=1))
     assert (table["BA fitted: B − A"] == 0).all()
     assert sentence.count("+0.000 (95 % interval +0.000 to +0.000, p 1.000; slides resampled") == 3
+    with pytest.raises(DataError, match="600 and 597 figures"):
+        compare_lodo(synthetic(), synthetic(597))
 
 
 def test_the_compared_interval_is_that_of_a_naive_loop_over_slides() -> None:
@@ -118,11 +107,6 @@ def test_the_compared_interval_is_that_of_a_naive_loop_over_slides() -> None:
         }
         naive.append(accuracy["b"] - accuracy["a"])  # two classes a domain: the mean of recalls is mean BA
     np.testing.assert_allclose([low, high], np.quantile(naive, [0.025, 0.975]), atol=0.006)
-
-
-def test_runs_of_other_figures_are_not_compared() -> None:
-    with pytest.raises(DataError, match="600 and 597 figures"):
-        compare_lodo(synthetic(), synthetic(597))
 
 
 def test_a_variants_scores_are_differences_to_the_baseline() -> None:
@@ -165,54 +149,3 @@ def test_markdown_has_a_cell_for_everything() -> None:
         markdown(table, "domain")
         == "| domain | n | BA |\n|---|---|---|\n| a | 3 | 0.500 |\n| mean |  | – |\n"
     )
-
-
-def slide_effects(generator: np.random.Generator, slides: int = 30) -> pd.DataFrame:
-    """Figures whose logit is shifted by slide, by three times one figure's own noise.
-
-    Two recipes that are equally good err on different slides: each has its own draw of the shifts.
-    """
-    slide = np.repeat(np.arange(slides), 25)
-    label = (generator.random(len(slide)) < 0.4).astype(int)
-    frame = pd.DataFrame({"image": [f"{i:04}.png" for i in range(len(slide))], "label": label})
-    frame["domain"] = np.where(slide % 2, "a", "b")
-    frame["slide"] = [f"slide {number}" for number in slide]
-    for name in "AB":
-        shift = generator.normal(0, 3, slides)[slide]
-        frame[name] = 2 * label - 1 + shift + generator.normal(0, 1, len(slide))
-    return frame
-
-
-@pytest.mark.soak
-def test_of_equal_recipes_under_slide_effects_one_interval_in_twenty_excludes_zero() -> None:
-    generator, excluded, by_figure = np.random.default_rng(0), 0, 0
-    for _ in range(60):
-        frame = slide_effects(generator)
-        a, b = (
-            Predictions(
-                Path(name), frame.assign(page=0, confidence=expit(frame[name]), predicted=(frame[name] >= 0))
-            )
-            for name in "AB"
-        )
-        for unit, columns in (("slide", []), ("figure", ["slide"])):
-            pair = [Predictions(p.source, p.figures.drop(columns=columns)) for p in (a, b)]
-            low, high = bootstrap.compare(*pair, 100, seed=0)["mean_domain_balanced_accuracy"]["interval"]
-            excluded += unit == "slide" and not low <= 0 <= high
-            by_figure += unit == "figure" and not low <= 0 <= high
-    assert excluded <= 8  # 60 x 5 % = 3, and three standard deviations of the binomial
-    assert by_figure >= 12, "the effects are strong: resampling figures excludes zero four times as often"
-
-
-@pytest.mark.soak
-def test_the_thresholds_interval_covers_the_best_cut_under_slide_effects() -> None:
-    # Logits N(±1, 1) about a shift by slide of mean 0: the best cut of the population is 0, confidence 0.5.
-    generator, covered, by_figure = np.random.default_rng(1), 0, 0
-    for _ in range(40):
-        frame = slide_effects(generator, slides=60)
-        frame = frame.assign(confidence=expit(frame["A"]))
-        threshold = fit_threshold(frame, resamples=100)
-        covered += threshold.low <= 0.5 <= threshold.high
-        alone = fit_threshold(frame.drop(columns="slide"), resamples=100)
-        by_figure += alone.low <= 0.5 <= alone.high
-    assert covered >= 34  # 40 x 95 % = 38, less three standard deviations of the binomial
-    assert by_figure <= 30, "figures resampled alone give an interval that is far too short"
