@@ -18,10 +18,10 @@ def moved(*arguments: object) -> str:
 
 
 def test_drawn_pages_keep_their_confidence() -> None:
-    assert moved(ROOT / "test" / "input" / "tiff").startswith("16 pages: ")
+    assert "\n16 pages: " in moved(ROOT / "test" / "input" / "tiff")
 
 
 @pytest.mark.soak
 def test_real_patches_keep_their_confidence(patches: Path) -> None:
     said = moved(patches / "AMi-Br", patches / "AtNorM-MD", "--limit", "240")
-    assert said.startswith("240 pages: confidence moved by at most 0.0")
+    assert "240 pages: confidence moved by at most 0.0" in said

@@ -17,9 +17,8 @@ from amf.data.table import (
     write_removed,
     write_table,
 )
-from amf.errors import AccountingError, DataError
+from amf.errors import DataError
 from test.support.drawn import drawn_table
-from test.support.fixtures import Patch
 
 
 def figure(image: str, **fields: object) -> Figure:
@@ -127,16 +126,6 @@ def test_the_same_figure_of_two_sources_stays_once_and_the_other_is_listed() -> 
 def test_combining_refuses_one_image_twice() -> None:
     with pytest.raises(DataError, match=r"row 6: image 'drawn/0000\.png' appears a second time"):
         combine([drawn_table(5), drawn_table(5)])
-
-
-def test_a_row_lost_in_merging_tables_is_a_bug_that_shows(monkeypatch: Patch) -> None:
-    def lose(removed: DataFrame, *given: object) -> None:
-        removed.drop(removed.index, inplace=True)
-
-    monkeypatch.setattr("amf.data.table._explain", lose)
-    table = drawn_table(3)
-    with pytest.raises(AccountingError, match="rows of all tables: 6 were given, but 3 used and 0 refused"):
-        combine([table, table.assign(image=table["image"] + "2")])
 
 
 def test_pixel_identical_patches_stay_once_and_are_listed_beside_the_table(tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def test_a_platform_job_listed_twice_is_refused(tmp_path: Path, second: tuple[st
     for pk in ("1", "2"):
         (tmp_path / pk / "output").mkdir(parents=True)
         (tmp_path / pk / "output" / OUTPUT_NAME).write_text(json.dumps(answer))
-    with pytest.raises(DataError, match="is a second job of that name or image"):
+    with pytest.raises(DataError, match="is a second one of that name or image"):
         predictions.read(tmp_path)
 
 
