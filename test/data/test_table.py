@@ -2,7 +2,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from pandas import DataFrame
 
 from amf.data.sources.base import Figure, table_of
 from amf.data.table import (
