@@ -97,7 +97,7 @@ def resize(x: Tensor, spec: ImageSpec) -> Tensor:
 def _resizing(side: int, input_px: int, interpolation: str) -> Tensor:
     """(input_px, side) float32: each px of a resized line from those of the line."""
     with torch.inference_mode(False):  # gradients flow through it, too
-        lines = torch.eye(side)[None, None]
+        lines = torch.eye(side, device="cpu")[None, None]
         resized = functional.interpolate(lines, (input_px, side), mode=interpolation, antialias=True)
     return resized[0, 0]
 
