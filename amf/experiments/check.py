@@ -15,9 +15,8 @@ from amf.data.figures import Figures
 from amf.data.repositories import dataset
 from amf.errors import AmfError, DataError, RecipeError
 from amf.model.backbones import BACKBONES
-from amf.model.torchvision_shim import ensure_torchvision
 from amf.training.loop import fit
-from amf.training.network import freeze, without_weights
+from amf.training.network import freeze, fuse_norms, without_weights
 from amf.training.pretrained import check_weights, weights_file
 from amf.training.recipe import Model, Recipe, override
 
@@ -43,10 +42,7 @@ def check_recipe(recipe: Recipe) -> Answer:
     """Can the network be built and fed, and are its weights at hand, or given by the hub?"""
     model, side, of = recipe.model, recipe.model.image.input_px, f"recipe {recipe.name}"
     if model.weights not in ("random", "imagenet"):
-        ensure_torchvision()
-        from timm.layers import set_fast_norm
-
-        set_fast_norm(False)  # that of an earlier run needs autocast, which the meta device lacks
+        fuse_norms(False)  # an earlier run's choice would stay, and the meta device cannot run it
     try:  # published weights are looked for alone: the meta device holds no data
         with torch.device("cpu" if model.weights == "random" else "meta"), torch.no_grad():
             classifier = without_weights(model).eval()

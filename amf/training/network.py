@@ -38,10 +38,7 @@ def build_classifier(spec: Model, seed: int) -> Classifier:
     if spec.weights == "random":
         return without_weights(spec)
     if spec.weights != "imagenet":
-        ensure_torchvision()
-        from timm.layers import set_fast_norm
-
-        set_fast_norm()  # autocast would copy every token to float32 and back around each layer norm
+        fuse_norms(True)
     with torch.device("meta"):
         classifier = without_weights(spec)
     load_pretrained(classifier.backbone, spec.backbone, spec.weights)
@@ -53,6 +50,18 @@ def build_classifier(spec: Model, seed: int) -> Classifier:
     fill_computed_buffers(classifier)
     freeze(classifier, spec)
     return classifier
+
+
+def fuse_norms(fused: bool) -> None:
+    """Choose the layer norms of timm networks that this process builds from now on.
+
+    Around plain ones autocast copies every token to float32 and back. Fused ones need autocast, which meta
+    tensors lack.
+    """
+    ensure_torchvision()
+    from timm.layers import set_fast_norm
+
+    set_fast_norm(fused)
 
 
 def without_weights(spec: Model) -> Classifier:

@@ -8,13 +8,13 @@ from torch import nn
 
 from amf.errors import RecipeError
 from amf.model.classifier import Classifier
-from amf.model.torchvision_shim import ensure_torchvision
 from amf.training.losses import Trainee
 from amf.training.network import (
     adapt,
     build_classifier,
     cast_frozen,
     decay_groups,
+    fuse_norms,
     recompute_activations,
     trainable_state,
 )
@@ -49,10 +49,7 @@ def test_full_size_recipes_build_without_memory_and_count_right(
 ) -> None:
     spec = read_recipe(ROOT / "recipes" / f"{name}.yaml").model
     assert spec.lora is not None
-    ensure_torchvision()
-    from timm.layers import set_fast_norm
-
-    set_fast_norm(False)  # the fused norm, which another test may have chosen, needs autocast; meta has none
+    fuse_norms(False)  # another test may have chosen otherwise
     with torch.device("meta"):
         classifier = Classifier(spec.backbone, spec.arguments, spec.head)
         adapt(classifier.backbone, spec.lora)
