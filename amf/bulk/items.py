@@ -84,8 +84,7 @@ def find_items(
         elif os.path.lexists(path):
             found = [Item(printable(given), path)]
         else:
-            matching = map(Path, sorted(glob.glob(given, recursive=True)))  # noqa: PTH207  follows links
-            found = [Item(printable(file), file) for file in matching if not file.is_dir()]
+            found = _items_matching(given)
         if not found:
             raise DataError(f"No images found at {given}, expected patches, stacks or a table of them")
         items += found
@@ -146,6 +145,25 @@ def _items_below(top: Path, others: Counter[str]) -> list[Item]:
             else:
                 others[path.suffix.lower() or "no suffix"] += 1
     return sorted(found, key=lambda item: item.path)
+
+
+def _items_matching(pattern: str) -> list[Item]:
+    """Every file that matches, and the folders on the way that cannot be listed: glob passes over those."""
+    matching = map(Path, sorted(glob.glob(pattern, recursive=True)))  # noqa: PTH207  follows links
+    found = [Item(printable(file), file) for file in matching if not file.is_dir()]
+    on_the_way = {
+        Path(folder)
+        for parent in Path(pattern).parents
+        for folder in glob.glob(f"{parent}/", recursive=True)  # noqa: PTH207
+    }
+    for folder in sorted(on_the_way):
+        try:
+            os.scandir(folder).close()
+        except OSError as error:
+            found.append(
+                Item(printable(folder), folder, fault=f"{folder} cannot be listed: {error.strerror}")
+            )
+    return found
 
 
 def _items_of_table(path: Path, root: Path, columns: Mapping[str, str] | None) -> list[Item]:

@@ -103,15 +103,21 @@ def test_a_folder_that_cannot_be_listed_is_reported(tmp_path: Path, monkeypatch:
     original = os.scandir
 
     def scandir(path: str) -> object:
-        if str(path).endswith("locked"):  # as the system says it to everybody but root
+        if Path(path).name == "locked":  # as the system says it to everybody but root
             raise PermissionError(13, "Permission denied", str(path))
         return original(path)
 
     monkeypatch.setattr(os, "scandir", scandir)
-    found = find_items([str(tmp_path / "images")])
-    assert [item.image for item in found] == ["a/good.png", "locked"]
-    with pytest.raises(JobError, match="cannot be listed: Permission denied"):
-        found[1].read()
+    monkeypatch.chdir(tmp_path)
+    for given, expected in {
+        "images": ["a/good.png", "locked"],
+        "images/*/*.png": ["images/a/good.png", "images/locked"],
+        "*/**/good.png": ["images/a/good.png", "images/locked"],
+    }.items():
+        found = find_items([given])
+        assert [item.image for item in found] == expected
+        with pytest.raises(JobError, match="cannot be listed: Permission denied"):
+            found[1].read()
 
 
 def test_patterns_match_as_the_shell_does(tmp_path: Path, monkeypatch: Patch) -> None:
