@@ -64,7 +64,7 @@ def folder_to_write(text: str) -> Path:
 
 
 def file_to_write(text: str) -> Path:
-    """The file that a command is told to write; see `folder_to_write`."""
+    """The file that a command is told to write. Raises DataError as `folder_to_write`, and for a folder."""
     path = Path(text)
     _check_can_be_made(path, f"{path} cannot be written")
     if path.is_dir():

@@ -55,7 +55,7 @@ AUGMENTATIONS: dict[str, AugmentationSet] = {}
 
 
 def register(name: str, augmentation: AugmentationSet) -> None:
-    """Add a set under a name, which is taken once."""
+    """Add a set under a name. Raises ValueError where it is taken."""
     if name in AUGMENTATIONS:
         raise ValueError(f"augmentation {name!r} is already registered")
     AUGMENTATIONS[name] = augmentation

@@ -50,7 +50,7 @@ def check_suffix(output: Path, suffixes: Sequence[str]) -> None:
 
 
 def check_output(output: Path, suffixes: Sequence[str]) -> None:
-    """Refuse an output that is there already, too."""
+    """Raise DataError for a suffix of no format, and for an output that is there already."""
     check_suffix(output, suffixes)
     if output.exists():
         raise DataError(f"{output} exists already: delete it, or name another output")

@@ -83,7 +83,10 @@ def difference(header: Mapping[str, Any], other: Mapping[str, Any]) -> str | Non
 
 
 def read_part(path: Path) -> tuple[dict[str, Any], dict[int, dict[str, Any]]]:
-    """Read a part file: its header, and by the chunk's number each line; both empty where there is none."""
+    """Read a part file: its header, and by the chunk's number each line; both empty where there is none.
+
+    Raises DataError where the system refuses to read it.
+    """
     header: dict[str, Any] = {}
     chunks: dict[int, dict[str, Any]] = {}
     try:

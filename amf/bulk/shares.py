@@ -29,7 +29,7 @@ class Share:
 
 
 def share_named(text: str) -> Share:
-    """Read "K/N" with K from 1 to N: the type of an argument."""
+    """Read "K/N": the type of an argument. Raises ValueError unless K is from 1 to N."""
     match = re.fullmatch(r"(\d+)/(\d+)", text)
     share = Share(int(match[1]), int(match[2])) if match else None
     if share is None or not 1 <= share.number <= share.count:

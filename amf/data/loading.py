@@ -259,7 +259,7 @@ def numbers_in(column: "Series[Any]", source: str, whole: bool = False) -> "Seri
 
 
 def refuse_rows(source: object, values: "Series[Any]", wrong: "Series[bool]", message: str) -> None:
-    """Raise for the first row marked wrong; row 1 is the first below the header."""
+    """Raise DataError for the first row marked wrong; row 1 is the first below the header."""
     if wrong.any():
         position = int(wrong.to_numpy().argmax())
         more = f" ({wrong.sum()} such rows)" if wrong.sum() > 1 else ""

@@ -75,7 +75,10 @@ def zenodo(record_id: int) -> Record:
 
 
 def github(repository: str) -> Record:
-    """The default branch of a GitHub repository as one archive, with the SHA-1 of each of its files."""
+    """The default branch of a GitHub repository as one archive, with the SHA-1 of each of its files.
+
+    Raises DataError where the list of files is cut short.
+    """
     api = f"https://api.github.com/repos/{repository}"
     about, commit = _json(api), _json(f"{api}/commits/HEAD")["sha"]
     tree = _json(f"{api}/git/trees/{commit}?recursive=1")

@@ -85,7 +85,10 @@ def lists(content: Any, key: str) -> bool:
 
 
 def truth_table(path: Path) -> DataFrame:
-    """The organisers' ground truth as a table, one row a figure: image, page, label (1 = AMF), domain."""
+    """The organisers' ground truth as a table, one row a figure: image, page, label (1 = AMF), domain.
+
+    Raises DataError for a file that is none, an image listed twice, and labels without their domains.
+    """
     rows: list[tuple[str, int, int, int | str]] = []
     seen: set[str] = set()
     for entry in _read_list(path, TRUTHS):

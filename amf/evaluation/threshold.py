@@ -88,6 +88,10 @@ def fit_threshold(figures: DataFrame, *, resamples: int = 1000) -> Threshold:
     Parameters
     ----------
     figures : label (0 or 1, both present), confidence = P(atypical), and where known slide.
+
+    Raises
+    ------
+    ValueError : all figures are of one class.
     """
     counts = figures["label"].value_counts()
     if len(counts) < 2:

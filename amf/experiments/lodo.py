@@ -80,7 +80,10 @@ class Lodo:
         return median_high(epoch for member in of_recipe for epoch in member.best_epochs.values())
 
     def check_members(self, members: Sequence[Recipe], table_hash: str, what: str) -> None:
-        """Refuse `what`, a bundle of other members or table: only its own out-of-fold logits calibrate it."""
+        """Raise DataError where `what`, a bundle, has other members or another table.
+
+        Only its own out-of-fold logits calibrate it.
+        """
         own = sorted((member.recipe for member in self.members), key=member_name)
         if self.table_hash != table_hash or own != sorted(members, key=member_name):
             raise DataError(
@@ -195,7 +198,7 @@ def read_lodo(folders: Sequence[Path]) -> Lodo:
 
 
 def read_runs(folders: Sequence[Path]) -> list[Lodo]:
-    """Each of several LODO runs of one table; see `read_lodo`."""
+    """Each of several LODO runs. Raises DataError as `read_lodo` does, and for runs of different tables."""
     runs = []
     for folder in folders:
         record = read_record(folder, "members", "out_of_fold")

@@ -121,7 +121,10 @@ def fit(
 
 
 def train_epoch(task: Task, learner: Learner, epoch: int, hard: NDArray[np.bool_] | None) -> dict[str, float]:
-    """Learn from one epoch's draws; the means of the loss's terms, and how fast it went."""
+    """Learn from one epoch's draws; the means of the loss's terms, and how fast it went.
+
+    Raises DataError once the loss is not finite.
+    """
     recipe, optimise = task.recipe, task.recipe.optimise
     process, processes = learner.process, learner.processes
     # dropout draws from the global generator

@@ -78,7 +78,7 @@ def amibr_slide(dataset: str, slide: str) -> str:
 
 
 def midog21_scanner(slide: str) -> str:
-    """The scanner of a MIDOG21 slide, which its number tells."""
+    """The scanner of a MIDOG21 slide, which its number tells. Raises DataError for another slide."""
     number = PurePosixPath(slide).stem
     for scanner, numbers in MIDOG21_SCANNERS.items():
         if number.isdigit() and int(number) in numbers:

@@ -84,7 +84,7 @@ S = TypeVar("S", bound=type[Source])
 
 
 def register(name: str) -> Callable[[S], S]:
-    """Enter a source under the name recipes use for it; a name is taken once."""
+    """Enter a source under the name recipes use for it. Raises ValueError where it is taken."""
 
     def enter(source: S) -> S:
         if name in SOURCES:

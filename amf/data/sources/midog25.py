@@ -56,6 +56,7 @@ def midog_slide(filename: str) -> str:
     """The name of a MIDOG slide in every data set that uses it: MIDOG21/002, MIDOG++/245.
 
     Slides 001 to 150 were published first in MIDOG 2021 and are the ones AMi-Br shares.
+    Raises DataError where the name has no number.
     """
     number = PurePosixPath(filename).stem
     if not number.isdigit():
