@@ -10,12 +10,18 @@ from amf.errors import AmfError, DataError
 
 
 @contextmanager
-def written_whole(path: Path, error: type[AmfError] = DataError) -> Iterator[Path]:
+def written_whole(
+    path: Path, error: type[AmfError] = DataError, survives_power_cut: bool = True
+) -> Iterator[Path]:
     """Yield a new file beside `path` to write to; it becomes `path` at the end, or goes if writing fails.
 
     Its name is its own, hidden and ends in .partial, so that two writers never share one. The folder is made
-    where it is missing; the content is on disk before the name changes; everybody may read the file, as the
-    platform and the container do under other users.
+    where it is missing; everybody may read the file, as the platform and the container do under other users.
+
+    Parameters
+    ----------
+    survives_power_cut : the content is on the disk itself before the name changes, which takes it some 8 ms;
+        against a killed process the change of name is enough.
 
     Raises
     ------
@@ -28,8 +34,9 @@ def written_whole(path: Path, error: type[AmfError] = DataError) -> Iterator[Pat
         partial = Path(name)
         os.close(handle)
         yield partial
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
+        if survives_power_cut:
+            with partial.open("rb") as file:
+                os.fsync(file.fileno())
         partial.chmod(0o644)
         partial.replace(path)
     except OSError as fault:
@@ -39,9 +46,11 @@ def written_whole(path: Path, error: type[AmfError] = DataError) -> Iterator[Pat
             partial.unlink(missing_ok=True)
 
 
-def write_text(path: Path, text: str, error: type[AmfError] = DataError) -> None:
-    """Write a UTF-8 text file whole or not at all; raises as `written_whole`."""
-    with written_whole(path, error) as partial:
+def write_text(
+    path: Path, text: str, error: type[AmfError] = DataError, survives_power_cut: bool = True
+) -> None:
+    """Write a UTF-8 text file whole or not at all; as `written_whole`."""
+    with written_whole(path, error, survives_power_cut) as partial:
         partial.write_text(text, encoding="utf-8")
 
 

@@ -118,7 +118,9 @@ def write_predictions(output_dir: Path, predictions: list[Prediction]) -> Path:
     """Write the platform's JSON in page order; the file appears whole or not at all."""
     target = output_dir / OUTPUT_NAME
     answer = [{"class": p.label, "confidence": p.confidence} for p in predictions]
-    write_text(target, json.dumps(answer, indent=2, allow_nan=False) + "\n", JobError)
+    # a job that a power cut ends has no answer anyway
+    text = json.dumps(answer, indent=2, allow_nan=False) + "\n"
+    write_text(target, text, JobError, survives_power_cut=False)
     return target
 
 
