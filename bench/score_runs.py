@@ -1,11 +1,11 @@
 """Score finished runs on a patch table that they have not seen: each alone, and the mean of their logits.
 
-    python -m bench.score_runs DATA RUN [RUN ...] [--lodo DIR ...]
+    python -m bench.score_runs DATA RUN [RUN ...] [--lodo DIR ... | --threshold P]
 
 DATA is a folder that `amf data` wrote, RUN one that `amf fit` or `amf final` trained, DIR one that `amf lodo`
 has joined. Figures are called at the threshold of the out-of-fold predictions in all DIR together, their
-logits averaged, as `amf final` fits it; without any, at logit 0. Intervals are of 95 %, over slides.
-Every reading of a test set belongs into docs/experiments/test-set-readings.md.
+logits averaged, as `amf final` fits it; without any, at P on sigmoid(logit), .5 unless told. Intervals are
+of 95 %, over slides. Every reading of a test set belongs into docs/experiments/test-set-readings.md.
 """
 
 import argparse
@@ -34,8 +34,9 @@ def main() -> int:
     parser.add_argument("data", type=Path)
     parser.add_argument("runs", type=Path, nargs="+")
     parser.add_argument("--lodo", type=Path, nargs="+", metavar="DIR")
+    parser.add_argument("--threshold", type=float, default=0.5, metavar="P")
     arguments = parser.parse_args()
-    threshold = 0.5
+    threshold = arguments.threshold
     if arguments.lodo:
         lodo = read_lodo(arguments.lodo)
         threshold = fit_threshold(lodo.predictions.assign(confidence=expit(lodo.predictions["logit"]))).value
