@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from amf.inference.api import Answers, Model
 
 __all__ = ["AmfError", "Answers", "Model", "__version__", "load"]
-__version__ = "1.0.0"
+__version__ = "1.1.0"
 
 
 def load(folder: str | PathLike[str] | None = None, *, device: str = "auto") -> "Model":
