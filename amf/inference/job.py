@@ -15,7 +15,6 @@ from amf.inference.sockets import INPUT_SOCKET, OUTPUT_NAME, socket_of
 from amf.inference.stack import SUFFIXES, read_stack
 from amf.inference.streams import silence
 from amf.model import bundle
-from amf.model.device import share_freed_memory
 
 
 def run(input_dir: Path, output_dir: Path, model_dir: Path, device: str = "auto") -> list[Prediction]:
@@ -31,7 +30,6 @@ def load_predictor(model_dir: Path, device: str) -> Predictor:
     BundleError : the bundle is not usable.
     DeviceError : CUDA was asked for, and no CUDA device is available.
     """
-    share_freed_memory()
     return Predictor(bundle.load(model_dir), device)
 
 

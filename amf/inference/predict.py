@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,7 +67,7 @@ class Predictor:
             self._members.append((spec, model, dtype))
 
     def logits(self, patches: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """Score patches, in one batch a core unless many or memory is short; members and views averaged.
+        """Score patches, in one batch unless many or memory is short; members and views averaged.
 
         Parameters
         ----------
@@ -82,17 +81,12 @@ class Predictor:
         ------
         BundleError : a network cannot score a page, for lack of memory say, or gives NaN or infinity.
         """
-        batch = torch.from_numpy(np.ascontiguousarray(patches))  # (N, 128, 128, 3)
-        cores = torch.get_num_threads()
-        workers = min(cores, len(batch)) if self.device.type == "cpu" else 1
-        if workers > 1:
-            # Threads that have cores and pages of their own wait less than those that share every step.
-            alone = torch.set_num_threads, (cores // workers,)
-            with ThreadPoolExecutor(workers, "score", *alone) as pool:
-                result = torch.cat([*pool.map(self._mean_logits, batch.tensor_split(workers))]).numpy()
-            torch.set_num_threads(cores)  # for threads to come, which take what was set last
-        else:
-            result = self._mean_logits(batch).numpy()
+        with torch.inference_mode():
+            batch = torch.from_numpy(np.ascontiguousarray(patches)).to(self.device)  # (N, 128, 128, 3)
+            total = torch.zeros(len(patches), dtype=torch.float64)
+            for member in self._members:
+                total += self._member_logits(batch, *member)
+        result = (total / len(self._members)).numpy()
         finite = np.isfinite(result)
         if not finite.all():
             raise BundleError(
@@ -109,12 +103,6 @@ class Predictor:
         """Confidence = sigmoid(logit / temperature + bias) of a logit, and its class by the threshold."""
         confidence = sigmoid(logit / self.spec.temperature + self.spec.bias)
         return Prediction(CLASSES[int(confidence >= self.spec.threshold)], confidence)
-
-    @torch.inference_mode()
-    def _mean_logits(self, batch: Tensor) -> Tensor:
-        """Mean of the members' logits (N,) float64 of (N, 128, 128, 3) patches."""
-        batch = batch.to(self.device)
-        return torch.stack([self._member_logits(batch, *member) for member in self._members]).mean(0)
 
     def _member_logits(
         self, batch: Tensor, spec: MemberSpec, model: Classifier, dtype: torch.dtype

@@ -5,21 +5,15 @@ import math
 import os
 import subprocess
 import sys
-import threading
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from amf.errors import BundleError
-from amf.inference import predict
 from amf.inference.predict import Predictor, sigmoid
 from amf.model import bundle
-from amf.model.classifier import Classifier
 from amf.model.compact import Compact
 from amf.model.device import DeviceError, choose_device, compute_dtype
 from amf.model.preprocess import ImageSpec, to_input
@@ -61,35 +55,6 @@ def test_eight_views_make_the_answer_blind_to_orientation(make_bundle: Make, pag
     logits = predictor.logits(pages)
     np.testing.assert_allclose(predictor.logits(np.rot90(pages, 1, (1, 2))), logits, atol=1e-5)
     np.testing.assert_allclose(predictor.logits(pages[:, :, ::-1]), logits, atol=1e-5)
-
-
-@pytest.mark.parametrize(("cores", "count", "each"), [(3, 16, 1), (5, 2, 2), (4, 1, 4)])
-def test_cores_have_pages_of_their_own_and_the_answer_is_that_of_one(
-    make_bundle: Make, monkeypatch: Patch, cores: int, count: int, each: int
-) -> None:
-    pages = np.random.default_rng(0).integers(0, 256, (count, 128, 128, 3), dtype=np.uint8)
-    predictor = Predictor(bundle.load(make_bundle()), "cpu")
-    before = torch.get_num_threads()
-    seen = set()
-    score = predict.score
-
-    def noted(model: Classifier, batches: Sequence[Tensor], *rest: Any) -> Tensor:
-        seen.add((threading.get_ident(), sum(map(len, batches)), torch.get_num_threads()))
-        return score(model, batches, *rest)
-
-    monkeypatch.setattr(predict, "score", noted)
-    try:
-        torch.set_num_threads(1)
-        expected = predictor.logits(pages)
-        seen.clear()
-        torch.set_num_threads(cores)
-        np.testing.assert_allclose(predictor.logits(pages), expected, rtol=0, atol=1e-6)
-        assert torch.get_num_threads() == cores
-    finally:
-        torch.set_num_threads(before)
-    threads, lengths, threads_of_each = zip(*seen, strict=True)
-    assert (len(threads), sum(lengths)) == (min(cores, count), count)
-    assert set(threads_of_each) == {each}
 
 
 def test_views_are_the_eight_different_symmetries_and_the_first_is_the_patch() -> None:
