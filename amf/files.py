@@ -49,7 +49,7 @@ def written_whole(
 def write_text(
     path: Path, text: str, error: type[AmfError] = DataError, survives_power_cut: bool = True
 ) -> None:
-    """Write a UTF-8 text file whole or not at all; as `written_whole`."""
+    """Write a UTF-8 text file whole or not at all; takes and raises what `written_whole` does."""
     with written_whole(path, error, survives_power_cut) as partial:
         partial.write_text(text, encoding="utf-8")
 

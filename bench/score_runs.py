@@ -33,8 +33,9 @@ def main() -> int:
     )
     parser.add_argument("data", type=Path)
     parser.add_argument("runs", type=Path, nargs="+")
-    parser.add_argument("--lodo", type=Path, nargs="+", metavar="DIR")
-    parser.add_argument("--threshold", type=float, default=0.5, metavar="P")
+    threshold_of = parser.add_mutually_exclusive_group()
+    threshold_of.add_argument("--lodo", type=Path, nargs="+", metavar="DIR")
+    threshold_of.add_argument("--threshold", type=float, default=0.5, metavar="P")
     arguments = parser.parse_args()
     threshold = arguments.threshold
     if arguments.lodo:

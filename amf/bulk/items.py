@@ -127,7 +127,8 @@ def _items_below(top: Path, others: Counter[str]) -> list[Item]:
         found.append(Item(printable(path.relative_to(top)), path, fault=fault and f"{path} {fault}"))
 
     def unlisted(error: OSError) -> None:
-        note(Path(error.filename), f"cannot be listed: {error.strerror}")
+        folder = Path(error.filename)
+        found.append(_unlisted(folder.relative_to(top), folder, error))
 
     for name, folders, files in os.walk(top, onerror=unlisted, followlinks=True):
         folder = Path(name)
@@ -151,19 +152,22 @@ def _items_matching(pattern: str) -> list[Item]:
     """Every file that matches, and the folders on the way that cannot be listed: glob passes over those."""
     matching = map(Path, sorted(glob.glob(pattern, recursive=True)))  # noqa: PTH207  follows links
     found = [Item(printable(file), file) for file in matching if not file.is_dir()]
-    on_the_way = {
-        Path(folder)
-        for parent in Path(pattern).parents
-        for folder in glob.glob(f"{parent}/", recursive=True)  # noqa: PTH207
-    }
-    for folder in sorted(on_the_way):
+    listed = set()  # literal steps are taken without being listed
+    for step in (Path(pattern), *Path(pattern).parents):
+        if glob.has_magic(step.name):
+            folders = step if step.name == "**" else step.parent
+            listed |= set(map(Path, glob.glob(f"{folders}/", recursive=True)))  # noqa: PTH207
+    for folder in sorted(listed):
         try:
             os.scandir(folder).close()
         except OSError as error:
-            found.append(
-                Item(printable(folder), folder, fault=f"{folder} cannot be listed: {error.strerror}")
-            )
+            found.append(_unlisted(folder, folder, error))
     return found
+
+
+def _unlisted(image: Path, folder: Path, error: OSError) -> Item:
+    """A folder whose images nobody can know of, under its name in the table."""
+    return Item(printable(image), folder, fault=f"{folder} cannot be listed: {error.strerror}")
 
 
 def _items_of_table(path: Path, root: Path, columns: Mapping[str, str] | None) -> list[Item]:

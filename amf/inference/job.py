@@ -63,7 +63,7 @@ def run_case(input_dir: Path, output_dir: Path, get_predictor: Callable[[], Pred
     for page, prediction in enumerate(predictions, start=1):
         lines.append(f"{page:4}  {prediction.label:8}  {prediction.confidence:.4f}")
     lines.append(f"wrote {output} in {time.perf_counter() - started:.2f} s")
-    with suppress(OSError):  # the answer is on disk: a log that cannot be written is no failed job
+    with suppress(OSError):  # the answer is written: a log that cannot be written is no failed job
         print("\n".join(lines), flush=True)
     return predictions
 
@@ -118,9 +118,8 @@ def write_predictions(output_dir: Path, predictions: list[Prediction]) -> Path:
     """Write the platform's JSON in page order; the file appears whole or not at all."""
     target = output_dir / OUTPUT_NAME
     answer = [{"class": p.label, "confidence": p.confidence} for p in predictions]
-    # a job that a power cut ends has no answer anyway
     text = json.dumps(answer, indent=2, allow_nan=False) + "\n"
-    write_text(target, text, JobError, survives_power_cut=False)
+    write_text(target, text, JobError, survives_power_cut=False)  # a job that one ends has no answer anyway
     return target
 
 

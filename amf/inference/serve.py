@@ -1,7 +1,7 @@
 """The platform's other kind of container, invoke: a server that loads its bundle once and scores many cases.
 
     GET  /health   503 while it loads, 200 from then on
-    POST /invoke   score what lies in the input folder now: 201 once the answer is whole on disk, 422 where it
+    POST /invoke   score what lies in the input folder now: 201 once the answer is written whole, 422 where it
                    is no valid job, 500 for anything else; the body is the one sentence that says why
 
 Requests arrive on threads of their own, so that /health answers at any time; the cases are scored on the main

@@ -118,6 +118,9 @@ def test_a_folder_that_cannot_be_listed_is_reported(tmp_path: Path, monkeypatch:
         assert [item.image for item in found] == expected
         with pytest.raises(JobError, match="cannot be listed: Permission denied"):
             found[1].read()
+    draw_patch(tmp_path / "images" / "locked" / "open" / "kept.png")
+    found = find_items(["images/locked/open/*.png"])  # which goes through the folder without listing it
+    assert [(item.image, item.fault) for item in found] == [("images/locked/open/kept.png", "")]
 
 
 def test_patterns_match_as_the_shell_does(tmp_path: Path, monkeypatch: Patch) -> None:
